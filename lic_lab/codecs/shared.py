@@ -1,0 +1,121 @@
+"""The shared latent: one frozen transform per rate point, and an any-subset entropy model on it (DESIGN.md).
+
+Symbols are plainly rounded, so they are the same for every combination of components: swapping one changes the bits and
+nothing else. Every component of MLIC and MLIC+ is present at once; training switches them at random, so every
+combination of the menu has real weights.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+from lic_lab.codecs.codec import Codec
+from lic_lab.entropy.contexts.channel import ChannelContext
+from lic_lab.entropy.contexts.globally import InterSliceContext, IntraSliceContext
+from lic_lab.entropy.contexts.local import AttentionContext, CheckerboardContext, StackedCheckerboardContext
+from lic_lab.entropy.gaussian import Gaussian
+from lic_lab.entropy.hyperprior import Hyperprior
+from lic_lab.entropy.model import EntropyModel
+from lic_lab.entropy.order import CodingOrder
+from lic_lab.entropy.parameters import Parameters
+from lic_lab.entropy.refinement import LatentResidualPrediction
+from lic_lab.transforms.hyper import HyperAnalysis, HyperSynthesis
+from lic_lab.transforms.residual import Analysis, Synthesis
+
+M, SLICES, N, Z = 128, (32, 32, 32, 32), 96, 64  # [ours]; slices of 32 [paper]
+WIDTHS = (32, 48, 96)  # of the transform [ours]
+
+MENU = {
+    "channel": ("none", "conv"),
+    "local": ("none", "checkerboard", "stacked", "attention"),
+    "global": ("none", "intra", "intra-unmasked", "intra+inter"),
+    "refinement": ("none", "lrp"),
+}
+_GLOBAL = {  # menu entry -> the two slots behind it
+    "none": {"intra": "none", "inter": "none"},
+    "intra": {"intra": "masked", "inter": "none"},
+    "intra-unmasked": {"intra": "unmasked", "inter": "none"},
+    "intra+inter": {"intra": "masked", "inter": "masked"},
+}
+
+
+def meaningful(channel: str, local: str, global_: str, refinement: str = "none") -> bool:
+    """Whether a combination makes sense.
+
+    Global context carries slice i-1's attention map to slice i, so slices must be coded in turn: it needs the
+    channel context.
+    """
+    return global_ == "none" or channel == "conv"
+
+
+def combinations() -> list[dict[str, str]]:
+    """Every meaningful combination of the menu, as keywords of `SharedLatent.swap`."""
+    found = [dict(zip(MENU, values, strict=True)) for values in product(*MENU.values())]
+    return [c for c in found if meaningful(c["channel"], c["local"], c["global"])]
+
+
+class SharedLatent(Codec):
+    """The workbench's codec. `swap` takes the menu's entries: channel, local, global_ (or "global"), refinement."""
+
+    def __init__(self) -> None:
+        order = CodingOrder(SLICES, in_turn=True, pattern="checkerboard")
+        hyper = 2 * M
+        contexts = {
+            "channel": {"conv": ChannelContext(order, hidden=(96, 64), expand=2)},
+            "local": {
+                "checkerboard": CheckerboardContext(order),
+                "stacked": StackedCheckerboardContext(order),
+                "attention": AttentionContext(order),
+            },
+            "intra": {"masked": IntraSliceContext(order), "unmasked": IntraSliceContext(order, mask=False)},
+            "inter": {"masked": InterSliceContext(order)},
+        }
+        one = {slot: [next(iter(found.values())).width(i) for i in range(len(SLICES))] for slot, found in contexts.items()}
+        widths = {"hyper": [hyper] * len(SLICES), **one}
+        g_ep = Parameters(
+            order,
+            {"first": {s: widths[s] for s in ("hyper", "channel")}, "second": widths},
+            hidden=(160, 128),
+            optional=True,
+        )
+        lrp = LatentResidualPrediction(order, hyper, hidden=(96, 64))
+        entropy = EntropyModel(order, contexts, g_ep, {"lrp": lrp}, Gaussian("plain"), refined_context=False)
+        super().__init__(
+            Analysis(WIDTHS, M, linear_path=True),
+            Synthesis(WIDTHS, M, linear_path=True),
+            Hyperprior(HyperAnalysis(M, N, Z), HyperSynthesis(Z, N, hyper), Z),
+            entropy,
+            "shared",
+            "small",
+        )
+
+    def swap(self, **choice: str) -> Codec:
+        """Another combination on the same latent.
+
+        Raises
+        ------
+        ValueError
+            For an unknown component, or a combination without meaning.
+        """
+        choice = {"global" if k == "global_" else k: v for k, v in choice.items()}
+        for part, name in choice.items():
+            if part not in MENU:
+                raise ValueError(f"no component is called {part!r}; there are {', '.join(MENU)}")
+            if name not in MENU[part]:
+                raise ValueError(f"{part} is {name!r}; it must be one of {', '.join(MENU[part])}")
+        wanted = {**self.combination, **choice}
+        if not meaningful(wanted["channel"], wanted["local"], wanted["global"]):
+            raise ValueError(
+                f"global {wanted['global']!r} needs the channel context: it carries slice i-1's attention map to slice i, "
+                "so slices must be coded in turn. Use channel='conv' too"
+            )
+        slots = {k: v for k, v in wanted.items() if k != "global"}
+        return super().swap(**slots, **_GLOBAL[wanted["global"]])
+
+    @property
+    def combination(self) -> dict[str, str]:
+        """The components in use, by the menu's names."""
+        s = self.entropy.selection
+        both = {"intra": s["intra"], "inter": s["inter"]}
+        found = next(name for name, slots in _GLOBAL.items() if slots == both)
+        return {"channel": s["channel"], "local": s["local"], "global": found, "refinement": s["refinement"]}

@@ -1,0 +1,28 @@
+"""The contract of a context component."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from lic_lab.entropy.order import Step
+from lic_lab.entropy.seen import Seen
+
+
+class Context(nn.Module):
+    """Decoded-so-far in, features out.
+
+    A subclass sets `parts`, the parts of the coding order it contributes to, and implements `width` and
+    `forward`. It may look at nothing but `seen`; `tests/test_causality.py` proves that it does not.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ("all", "anchor", "nonanchor", "wavefront")
+
+    def width(self, i: int) -> int:
+        """Channels of the features for slice `i`; 0 when the component has nothing to say there."""
+        raise NotImplementedError
+
+    def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
+        """Features (B, width(i), n) for slice `i` at the positions of `step`."""
+        raise NotImplementedError

@@ -1,0 +1,147 @@
+"""Global spatial contexts of MLIC: intra-slice (Eq. 9-11) and inter-slice (Eq. 12-14).
+
+Both attend over the whole latent, which is quadratic in its positions. Above `patch` positions a side the
+latent is cut into non-overlapping patches that attend within themselves (section 4.3.4): memory then grows
+linearly. The K x K convolution that follows runs over the stitched latent, so it bridges the cuts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lic_lab.entropy.contexts.base import Context
+from lic_lab.entropy.order import CodingOrder, Step
+from lic_lab.entropy.seen import Seen
+from lic_lab.layers.attention import masked_softmax
+from lic_lab.layers.ffn import FeedForward
+from lic_lab.layers.masks import beyond_window
+from lic_lab.layers.tap import tap
+
+PATCH = 64  # positions a side (1024 pixels) [ours]
+
+
+def patches(height: int, width: int, patch: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a latent into patches of at most `patch` positions a side, of like size, at even positions.
+
+    >>> [(r.start, r.stop, c.start, c.stop) for r, c in patches(4, 10, 6)]
+    [(0, 4, 0, 6), (0, 4, 6, 10)]
+    """
+    if patch < 2 or patch % 2:
+        raise ValueError(f"patch is {patch} positions; use an even number, so that patches keep the checkerboard")
+
+    def cuts(length: int) -> list[slice]:
+        size = math.ceil(length / math.ceil(length / patch) / 2) * 2
+        return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+    for rows in cuts(height):
+        for columns in cuts(width):
+            yield rows, columns
+
+
+class GlobalContext(Context):
+    """What the intra- and the inter-slice context share: patches, refinement and feed-forward."""
+
+    parts = ("nonanchor",)
+
+    def __init__(self, order: CodingOrder, kernel: int = 5, heads: int = 2, expand: int = 2, patch: int = PATCH):
+        super().__init__()
+        self.order, self.kernel, self.heads, self.expand, self.patch = order, kernel, heads, expand, patch
+        later = order.slices[1:]
+        self.refine = nn.ModuleList(nn.Conv2d(S, S, kernel, padding=kernel // 2) for S in later)
+        self.widen = nn.ModuleList(nn.Linear(S, expand * S) for S in later)
+        self.ffn = nn.ModuleList(FeedForward(expand * S) for S in later)
+
+    def width(self, i: int) -> int:
+        return 0 if i == 0 else self.expand * self.order.slices[i]
+
+    def patched(self, height: int, width: int) -> bool:
+        """Whether a latent of this size is processed in patches."""
+        return height > self.patch or width > self.patch
+
+    def _attend(self, name: str, i: int, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, keys: Tensor, hide: bool) -> Tensor:
+        """softmax(q k^T / sqrt(S) + mask) v on grids: queries where `rows`, keys where `keys` (boolean H, W).
+
+        `q`, `k`, `v` are (B, S, H, W); the result too, zero where there is no query.
+        """
+        B, S, H, W = v.shape
+        h = self.heads
+        out = torch.zeros_like(v)
+        for r, c in patches(H, W, self.patch):
+            at = rows[r, c].flatten().nonzero().squeeze(1)
+            to = keys[r, c].flatten().nonzero().squeeze(1)
+            if not len(at) or not len(to):
+                continue
+            size = rows[r, c].shape
+            visible = torch.ones(len(at), len(to), dtype=torch.bool, device=v.device)
+            if hide:
+                visible = beyond_window(*size, self.kernel).to(v.device)[at][:, to]
+            qp = q[:, :, r, c].flatten(2)[:, :, at].view(B, h, -1, len(at))
+            kp = k[:, :, r, c].flatten(2)[:, :, to].view(B, h, -1, len(to))
+            vp = v[:, :, r, c].flatten(2)[:, :, to].view(B, h, -1, len(to))
+            weights = masked_softmax(qp.mT @ kp * qp.shape[2] ** -0.5, visible)  # (B, h, queries, keys)
+            tap(f"{name}.attention", weights, slice=i, rows=(r.start, r.stop), columns=(c.start, c.stop), queries=at, keys=to)
+            patch = out.new_zeros(B, S, size[0] * size[1])
+            patch = patch.index_copy(2, at, (vp @ weights.mT).reshape(B, S, -1))
+            out[:, :, r, c] = patch.view(B, S, *size)
+        return out
+
+    def _finish(self, i: int, attended: Tensor, shortcut: Tensor, step: Step) -> Tensor:
+        """Eq. 10 and 11 (13 and 14): refine with the K x K convolution, add the values, feed forward."""
+        conv = self.refine[i - 1](attended) + shortcut  # (B, S, H, W)
+        return self.ffn[i - 1](self.widen[i - 1](step.take(conv).mT)).mT  # (B, 2S, n)
+
+
+class IntraSliceContext(GlobalContext):
+    """g_gc,intra: the previous slice's attention map, applied to the current slice's anchors (Eq. 9-11).
+
+    Queries are the non-anchors of slice i-1, keys its anchors, values the anchors of slice i. Pairs inside the local
+    receptive field are masked (Fig. 10) unless ``mask=False``, the ablation of Table 5.
+    """
+
+    def __init__(
+        self,
+        order: CodingOrder,
+        kernel: int = 5,
+        heads: int = 2,
+        expand: int = 2,
+        patch: int = PATCH,
+        mask: bool = True,
+    ):
+        super().__init__(order, kernel, heads, expand, patch)
+        self.mask = mask
+        pairs = list(zip(order.slices[:-1], order.slices[1:], strict=True))
+        self.embed_qk = nn.ModuleList(nn.Conv2d(previous, 2 * S, 1) for previous, S in pairs)
+        self.embed_v = nn.ModuleList(nn.Conv2d(S, S, 1) for _, S in pairs)
+
+    def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
+        anchors = seen.anchor_mask()
+        q, k = self.embed_qk[i - 1](seen.slice(i - 1)).chunk(2, 1)
+        v = self.embed_v[i - 1](seen.anchors(i)) * anchors
+        name = "intra" if self.mask else "intra-unmasked"
+        attended = self._attend(name, i, q, k, v, ~anchors, anchors, hide=self.mask)
+        return self._finish(i, attended, v, step)
+
+
+class InterSliceContext(GlobalContext):
+    """g_gc,inter: the current slice's anchors ask the whole previous slice (Eq. 12-14).
+
+    The anchors stand in for the non-anchors, which are not decoded yet; the mask keeps non-anchors from
+    asking, and the K x K convolution carries what the anchors found to them.
+    """
+
+    def __init__(self, order: CodingOrder, kernel: int = 5, heads: int = 2, expand: int = 2, patch: int = PATCH):
+        super().__init__(order, kernel, heads, expand, patch)
+        pairs = list(zip(order.slices[:-1], order.slices[1:], strict=True))
+        self.embed_q = nn.ModuleList(nn.Conv2d(S, S, 1) for _, S in pairs)
+        self.embed_kv = nn.ModuleList(nn.Conv2d(previous, 2 * S, 1) for previous, S in pairs)
+
+    def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
+        anchors = seen.anchor_mask()
+        q = self.embed_q[i - 1](seen.anchors(i))
+        k, v = self.embed_kv[i - 1](seen.slice(i - 1)).chunk(2, 1)
+        attended = self._attend("inter", i, q, k, v, anchors, torch.ones_like(anchors), hide=False)
+        return self._finish(i, attended, v, step)

@@ -1,0 +1,174 @@
+"""Local spatial contexts: checkerboard, stacked checkerboard, checkerboard attention, masked raster."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lic_lab.entropy.contexts.base import Context
+from lic_lab.entropy.order import CodingOrder, Step
+from lic_lab.entropy.seen import Seen
+from lic_lab.layers.attention import masked_softmax
+from lic_lab.layers.ffn import FeedForward
+from lic_lab.layers.masks import window_anchors, window_pairs
+from lic_lab.layers.tap import tap
+
+
+class CheckerboardContext(Context):
+    """Plain checkerboard context of He et al. 2021: one K x K convolution from anchors to non-anchors.
+
+    The convolution sees zeros at the non-anchors, which is the checkerboard mask: at a non-anchor, every other
+    position of the window is an anchor. Each slice has its own (MLIC, section 3.4).
+    """
+
+    parts = ("nonanchor",)
+
+    def __init__(self, order: CodingOrder, kernel: int = 5, expand: int = 2):
+        super().__init__()
+        self.order, self.expand = order, expand
+        self.convs = nn.ModuleList(
+            nn.Conv2d(S, expand * S, kernel, padding=kernel // 2) for S in order.slices
+        )
+
+    def width(self, i: int) -> int:
+        return self.expand * self.order.slices[i]
+
+    def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
+        return step.take(self.convs[i](seen.anchors(i)))
+
+
+class StackedCheckerboardContext(Context):
+    """g_lc,stk: J stacked K x K convolutions that alternate sides of the board (MLIC, section 3.4.1, Fig. 5).
+
+    Odd convolutions carry information from anchors to non-anchors, even ones back, so J is odd. After each one only
+    the side it carries to is kept.
+
+    Parameters
+    ----------
+    J, kernel : int
+        J = 3, K = 5 [paper].
+    """
+
+    parts = ("nonanchor",)
+
+    def __init__(self, order: CodingOrder, J: int = 3, kernel: int = 5, expand: int = 2):
+        super().__init__()
+        if J % 2 == 0:
+            raise ValueError(f"J is {J}; an even number of convolutions ends on the anchors, so use an odd one")
+        self.order, self.expand, self.J = order, expand, J
+        self.stacks = nn.ModuleList(
+            nn.ModuleList(
+                nn.Conv2d(S, expand * S if j == J - 1 else S, kernel, padding=kernel // 2) for j in range(J)
+            )
+            for S in order.slices
+        )
+
+    def width(self, i: int) -> int:
+        return self.expand * self.order.slices[i]
+
+    def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
+        anchors = seen.anchor_mask()
+        x = seen.anchors(i)
+        for j, conv in enumerate(self.stacks[i]):
+            x = conv(x)
+            if j < self.J - 1:
+                x = F.gelu(x) * (anchors if j % 2 else ~anchors)
+        return step.take(x)
+
+
+class AttentionContext(Context):
+    """g_lc,attn: shifted-window checkerboard attention (MLIC+, section 3.4.2, Eq. 6-8, Fig. 6 and 7).
+
+    Every non-anchor is the centre of a K x K window ("H x W overlapped windows"). In it the anchors attend to each other
+    (Eq. 6, with a relative position bias [released code]); a K x K convolution fuses the window into its
+    centre (Eq. 7); a feed-forward network with shortcut follows (Eq. 8).
+
+    Parameters
+    ----------
+    kernel : int
+        K = 5 [paper].
+    heads : int
+        2 [released code].
+    """
+
+    parts = ("nonanchor",)
+
+    def __init__(self, order: CodingOrder, kernel: int = 5, heads: int = 2, expand: int = 2):
+        super().__init__()
+        self.order, self.kernel, self.heads, self.expand = order, kernel, heads, expand
+        anchor = window_anchors(kernel).nonzero().squeeze(1)  # only anchors are queries and keys
+        self.register_buffer("cells", anchor, persistent=False)
+        ij = torch.stack((anchor // kernel, anchor % kernel))  # (2, A)
+        relative = ij[:, :, None] - ij[:, None, :] + kernel - 1
+        self.register_buffer("relative", relative[0] * (2 * kernel - 1) + relative[1], persistent=False)
+        self.embed = nn.ModuleList(nn.Conv2d(S, 3 * S, 1) for S in order.slices)
+        self.bias = nn.ParameterList(torch.zeros(heads, (2 * kernel - 1) ** 2) for _ in order.slices)
+        self.fuse = nn.ModuleList(nn.Linear(len(anchor) * S, expand * S) for S in order.slices)
+        self.ffn = nn.ModuleList(FeedForward(expand * S) for S in order.slices)
+
+    def width(self, i: int) -> int:
+        return self.expand * self.order.slices[i]
+
+    def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
+        y_a = seen.anchors(i)
+        B, S, H, W = y_a.shape
+        K, h = self.kernel, self.heads
+        qkv = self.embed[i](y_a) * seen.anchor_mask()  # (B, 3S, H, W); zeros outside the image stay masked below
+        inside = torch.ones(1, 1, H, W, device=y_a.device)
+        n = H * W if step.positions is None else len(step.positions)
+        windows = self._windows(qkv, step, n)  # (B, n, A, 3S)
+        valid = self._windows(inside, step, n)[0, :, :, 0] > 0  # (n, A)
+        q, k, v = windows.reshape(B, n, -1, 3, h, S // h).permute(3, 0, 1, 4, 2, 5)  # each (B, n, h, A, S/h)
+        scores = q @ k.mT * (S // h) ** -0.5 + self.bias[i][:, self.relative]  # (B, n, h, A, A)
+        weights = masked_softmax(scores, valid[:, None, None, :])
+        tap("local.attention", weights, slice=i, positions=step.positions)
+        attended = (weights @ v * valid[:, None, :, None]).permute(0, 1, 3, 2, 4)  # Eq. 6: (B, n, A, h, S/h)
+        fused = self.fuse[i](attended.reshape(B, n, -1))  # Eq. 7: the K x K convolution, at the windows' centres
+        return self.ffn[i](fused).mT  # Eq. 8: (B, 2S, n)
+
+    def _windows(self, grid: Tensor, step: Step, n: int) -> Tensor:
+        """K x K windows around the step's positions, anchors only: (B, n, A, C)."""
+        B, C = grid.shape[:2]
+        unfolded = F.unfold(grid, self.kernel, padding=self.kernel // 2)  # (B, C K K, H W)
+        if step.positions is not None:
+            unfolded = unfolded.index_select(2, step.positions)
+        return unfolded.view(B, C, -1, n)[:, :, self.cells].permute(0, 3, 2, 1)
+
+    def mask(self) -> Tensor:
+        """The mask of Figure 7: boolean (K*K, K*K), True where query and key may interact."""
+        return window_pairs(self.kernel)
+
+
+class RasterContext(Context):
+    """Masked K x K convolution over the raster past (Minnen et al. 2018), computed only where a step needs it.
+
+    Parameters
+    ----------
+    out_channels : int
+        2M = 384 [paper].
+    """
+
+    parts = ("wavefront", "all")
+
+    def __init__(self, order: CodingOrder, out_channels: int, kernel: int = 5):
+        super().__init__()
+        if order.pattern == "wavefront" and order.kernel != kernel:
+            raise ValueError(f"the order's wavefront is for kernel {order.kernel}, the context has {kernel}")
+        self.kernel, self.out_channels = kernel, out_channels
+        past = kernel * (kernel // 2) + kernel // 2  # cells above, and left of the centre
+        self.register_buffer("cells", torch.arange(past), persistent=False)
+        self.linear = nn.Linear(order.M * past, out_channels)
+
+    def width(self, i: int) -> int:
+        return self.out_channels
+
+    def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
+        B, M, H, W = seen.y_hat.shape
+        K, r = self.kernel, self.kernel // 2
+        padded = F.pad(seen.y_hat, (r, r, r, 0)).flatten(2)  # (B, M, (H + r) (W + 2r)); nothing below is seen
+        at = torch.arange(H * W, device=padded.device) if step.positions is None else step.positions
+        corner = (at // W) * (W + 2 * r) + at % W  # window's top left cell in the padded grid
+        offset = (self.cells // K) * (W + 2 * r) + self.cells % K
+        window = padded[:, :, corner[:, None] + offset]  # (B, M, n, past)
+        return self.linear(window.permute(0, 2, 1, 3).flatten(2)).mT  # (B, out, n)

@@ -1,0 +1,153 @@
+"""The conditional Gaussian: probabilities of rounded symbols, and the tables that code them.
+
+Two ways of rounding:
+
+- ``centred``: ``y_hat = round(y - mu) + mu``. The symbol is an integer whose distribution has mean zero.
+- ``plain``: ``y_hat = round(y)``. Symbols do not depend on the entropy model, which is what the shared latent
+  needs. Their distribution has the fractional mean ``mu - round(mu)``.
+
+For coding, sigma is snapped to the nearest of 64 scales and, under plain rounding, the fractional mean to one of 16
+phases; there is one table for each pair. In evaluation the estimate uses the snapped values too, so the estimate is the
+stream. The tables follow from constants alone, therefore they are computed, never stored.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ROUNDINGS = ("centred", "plain")
+SCALE_MIN, SCALE_MAX, SCALES = 0.11, 256.0, 64  # CompressAI's scale table
+PHASES = 16  # [ours]: at sigma = 0.11 the snapping costs most, and symbols there cost least
+PRECISION = 16  # bits of the coder's frequencies, fixed by CompressAI's rANS
+TAIL = 1e-9  # probability left to the escape symbol
+LIKELIHOOD_MIN = 1e-9  # CompressAI's bound
+
+_LOG_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
+
+
+def likelihood(distance: Tensor, sigma: Tensor) -> Tensor:
+    """Probability of the unit interval centred `distance` from the mean: Phi((1/2 - |d|)/s) - Phi((-1/2 - |d|)/s).
+
+    Written with |d|, both terms lie in the lower tail, where the difference keeps its digits.
+    """
+    d = distance.abs()
+    upper = torch.erfc((d - 0.5) / (sigma * math.sqrt(2)))
+    lower = torch.erfc((d + 0.5) / (sigma * math.sqrt(2)))
+    return 0.5 * (upper - lower)
+
+
+class Gaussian(nn.Module):
+    """Mean-scale Gaussian conditional with mixed quantisation (Minnen and Singh 2020; MLIC, section 3.2.1).
+
+    In training the rate is estimated on ``y + U(-1/2, 1/2)`` while everything else sees rounded values with
+    straight-through gradients.
+    """
+
+    def __init__(self, rounding: str = "centred"):
+        super().__init__()
+        if rounding not in ROUNDINGS:
+            raise ValueError(f"rounding is {rounding!r}; it must be one of {ROUNDINGS}")
+        self.rounding = rounding
+
+    def sigma(self, log_sigma: Tensor) -> Tensor:
+        """sigma in [0.11, 256] from the network's output, taken as its logarithm [ours]: sigma spans three decades."""
+        bounded = _LowerBound.apply(log_sigma, math.log(SCALE_MIN))
+        return bounded.clamp(max=math.log(SCALE_MAX)).exp()
+
+    def quantise(self, y: Tensor, mu: Tensor) -> Tensor:
+        """y_hat, with straight-through gradient."""
+        offset = mu if self.rounding == "centred" else torch.zeros_like(mu)
+        y_hat = torch.round(y - offset) + offset
+        return y + (y_hat - y).detach() if torch.is_grad_enabled() else y_hat
+
+    def bits_likelihood(self, y: Tensor, y_hat: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
+        """Likelihood of each symbol: of the noisy value in training, of the coded symbol in evaluation."""
+        if self.training:
+            p = likelihood(y + torch.rand_like(y) - 0.5 - mu, sigma)
+        else:
+            scale, mean = self.snap(mu, sigma)
+            symbols = torch.round(y_hat - mu) if self.rounding == "centred" else y_hat
+            p = likelihood(symbols - mean, scale)
+        return _LowerBound.apply(p, LIKELIHOOD_MIN)
+
+    def snap(self, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """(sigma, mean of the integer symbol) as the tables have them."""
+        index = self.scale_index(sigma)
+        scale = SCALE_MIN * torch.exp(index * _LOG_STEP)
+        if self.rounding == "centred":
+            return scale, torch.zeros_like(mu)
+        return scale, torch.round(mu * PHASES) / PHASES
+
+    @staticmethod
+    def scale_index(sigma: Tensor) -> Tensor:
+        """Nearest of the 64 log-spaced scales, 0 to 63."""
+        return torch.round(torch.log(sigma.clamp(SCALE_MIN, SCALE_MAX) / SCALE_MIN) / _LOG_STEP)
+
+    def symbols(self, y_hat: Tensor, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Integer symbols to be coded and the index of the table of each, both int32 of the input's shape."""
+        index, centre = self.tables(mu, sigma)
+        values = y_hat - mu if self.rounding == "centred" else y_hat - centre
+        return torch.round(values).int(), index
+
+    def tables(self, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Index of each symbol's table, and the integer that the table's zero stands for (zero when centred)."""
+        index = self.scale_index(sigma).int()
+        if self.rounding == "centred":
+            return index, torch.zeros_like(mu)
+        snapped = torch.round(mu * PHASES)
+        centre = torch.floor(snapped / PHASES + 0.5)
+        phase = (snapped - centre * PHASES).int() + PHASES // 2  # 0 to PHASES - 1
+        return index * PHASES + phase, centre
+
+    def values(self, symbols: Tensor, mu: Tensor, centre: Tensor) -> Tensor:
+        """y_hat of decoded integer symbols: the inverse of `symbols`."""
+        return symbols + (mu if self.rounding == "centred" else centre)
+
+    def cdfs(self) -> tuple[list[list[int]], list[int], list[int]]:
+        """(tables, their sizes, their offsets) in the form CompressAI's rANS coder takes."""
+        return gaussian_tables(self.rounding)
+
+
+@lru_cache(maxsize=2)
+def gaussian_tables(rounding: str) -> tuple[list[list[int]], list[int], list[int]]:
+    """Quantised cumulative frequencies for every scale, and every phase when rounding is plain."""
+    from compressai._CXX import pmf_to_quantized_cdf
+    from scipy.special import ndtri
+    from scipy.stats import norm
+
+    reach = -float(ndtri(TAIL / 2))
+    phases = [0.0] if rounding == "centred" else (np.arange(PHASES) - PHASES // 2) / PHASES
+    cdfs, sizes, offsets = [], [], []
+    for scale in SCALE_MIN * np.exp(np.arange(SCALES) * _LOG_STEP):
+        half = max(1, math.ceil(scale * reach + 0.5))
+        k = np.arange(-half, half + 1)
+        for phase in phases:
+            d = np.abs(k - phase)
+            pmf = norm.sf((d - 0.5) / scale) - norm.sf((d + 0.5) / scale)
+            escape = max(1.0 - float(pmf.sum()), TAIL)
+            cdf = list(pmf_to_quantized_cdf([*pmf.tolist(), escape], PRECISION))
+            cdfs.append(cdf)
+            sizes.append(len(cdf))
+            offsets.append(-half)
+    return cdfs, sizes, offsets
+
+
+class _LowerBound(torch.autograd.Function):
+    """max(x, bound) whose gradient also passes below the bound when it would raise x (Balle et al. 2018)."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, bound: float) -> Tensor:  # type: ignore[override, no-untyped-def]
+        ctx.save_for_backward(x)
+        ctx.bound = bound
+        return F.threshold(x, bound, bound)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override, no-untyped-def]
+        (x,) = ctx.saved_tensors
+        return torch.where((x >= ctx.bound) | (grad < 0), grad, 0.0), None

@@ -1,0 +1,206 @@
+"""The entropy model: order + context components + parameters + refinement, and the one coding loop.
+
+    for each step of the order:                            forward     compress    decompress
+        features  = hyper and the contexts' views of `seen`
+        mu, sigma = g_ep(features)
+        y_hat     = visit(step, mu, sigma)                 estimate    encode      decode
+        seen     += y_hat (+ refinement)
+
+Only `visit` differs between estimating, encoding and decoding, so what the lab shows is what the coder does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from lic_lab.entropy.contexts.base import Context
+from lic_lab.entropy.gaussian import Gaussian
+from lic_lab.entropy.order import CodingOrder, Step
+from lic_lab.entropy.parameters import Parameters
+from lic_lab.entropy.seen import Seen
+from lic_lab.layers.tap import recording, tap
+
+Visit = Callable[[Step, Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Coded:
+    """What one run of the loop leaves: all (B, M, H, W).
+
+    Attributes
+    ----------
+    y_hat : Tensor
+        Decoded latent, refined: the input of g_s.
+    likelihoods : Tensor or None
+        Probability of every symbol; None when decoding.
+    """
+
+    y_hat: Tensor
+    likelihoods: Tensor | None = None
+
+
+class EntropyModel(nn.Module):
+    """Order, contexts, parameters and refinement of one codec, any of which can be swapped.
+
+    Parameters
+    ----------
+    order : CodingOrder
+        The order with every component on. `select` derives the order of a combination from it.
+    contexts : mapping
+        For each slot the alternatives that have weights: ``{"local": {"stacked": StackedCheckerboardContext(...)}}``.
+    g_ep : Parameters
+    refinements : mapping
+        Alternatives of refinement by name.
+    gaussian : Gaussian
+    selection : mapping
+        The alternative in use for each slot, "none" for an empty slot; ``"refinement"`` is one of the keys.
+    refined_context : bool
+        Whether contexts read refined symbols (MLIC) or the symbols as coded (shared latent).
+    """
+
+    def __init__(
+        self,
+        order: CodingOrder,
+        contexts: Mapping[str, Mapping[str, Context]],
+        g_ep: Parameters,
+        refinements: Mapping[str, nn.Module] | None = None,
+        gaussian: Gaussian | None = None,
+        selection: Mapping[str, str] | None = None,
+        refined_context: bool = True,
+    ):
+        super().__init__()
+        self.full_order = self.order = order
+        self.contexts = nn.ModuleDict({slot: nn.ModuleDict(dict(found)) for slot, found in contexts.items()})
+        self.g_ep = g_ep
+        self.refinements = nn.ModuleDict(dict(refinements or {}))
+        self.gaussian = gaussian or Gaussian()
+        self.refined_context = refined_context
+        first = {slot: next(iter(found)) for slot, found in contexts.items()}
+        first["refinement"] = next(iter(self.refinements), "none")
+        self.selection = first
+        self.selection = {**first, **(selection or {})}
+        self.order = self._order()
+
+    def select(self, **choice: str) -> EntropyModel:
+        """The same weights with another selection; nothing is copied, so it costs microseconds."""
+        other = copy.copy(self)
+        other.selection = {**self.selection, **choice}
+        for slot, name in other.selection.items():
+            have = self.refinements if slot == "refinement" else self.contexts[slot]
+            if name != "none" and name not in have:
+                raise ValueError(f"{slot} is {name!r}; this model has weights for {['none', *have]}")
+        other.order = other._order()
+        return other
+
+    def _order(self) -> CodingOrder:
+        """Slices in turn if a component looks at earlier slices; checkerboard if one looks from the anchors."""
+        on = [self.contexts[s][name] for s, name in self.selection.items() if s != "refinement" and name != "none"]
+        in_turn = any(context.width(0) == 0 for context in on) or (self.refined_context and len(self.refinements) > 0)
+        pattern = self.full_order.pattern
+        if pattern == "checkerboard" and not any(c.parts == ("nonanchor",) for c in on):
+            pattern = "whole"
+        return replace(self.full_order, in_turn=self.full_order.in_turn and in_turn, pattern=pattern)
+
+    def run(self, hyper: Tensor, visit: Visit, steps: list[Step] | None = None, fill: float = 0.0) -> Tensor:
+        """The coding loop: refined y_hat (B, M, H, W). `fill` stands in undecoded places (NaN: poison test)."""
+        order = self.order
+        B, _, H, W = hyper.shape
+        canvas = hyper.new_full((B, order.M, H, W), fill)
+        seen = Seen(order, canvas, hyper)
+        refined = canvas
+        refinement = self.selection["refinement"]
+        for step in order.steps(H, W, hyper.device) if steps is None else steps:
+            channels = order.step_channels(step)
+            mu, sigma = self.distribution(seen, step)
+            seen.decode(step, channels, visit(step, mu, sigma))
+            refined = step.put(refined, channels, step.take(seen.y_hat[:, channels]))
+            if refinement != "none":
+                for i in step.slices:
+                    residual = self.refinements[refinement](seen, i, step)
+                    if residual is not None:
+                        tap("refinement", residual, slice=i, part=step.part)
+                        refined = _add(refined, order.channels(i), residual)
+                if self.refined_context:
+                    seen.y_hat = refined
+        return refined
+
+    def distribution(self, seen: Seen, step: Step) -> tuple[Tensor, Tensor]:
+        """mu and sigma of the step's symbols, each (B, channels of the step, n)."""
+        found = [self._slice_distribution(seen, i, step) for i in step.slices]
+        mu = torch.cat([mu for mu, _ in found], 1)
+        sigma = self.gaussian.sigma(torch.cat([log_sigma for _, log_sigma in found], 1))
+        return mu, sigma
+
+    def _slice_distribution(self, seen: Seen, i: int, step: Step) -> tuple[Tensor, Tensor]:
+        kind = "second" if step.part == "nonanchor" else "first"
+        features = {"hyper": step.take(seen.hyper)}
+        for slot, name in self.selection.items():
+            if slot == "refinement" or name == "none":
+                continue
+            context = self.contexts[slot][name]
+            if step.part in context.parts and context.width(i):
+                features[slot] = context(seen, i, step)
+        mu, log_sigma = self.g_ep(kind, i, features)
+        return mu, log_sigma
+
+    def forward(self, y: Tensor, hyper: Tensor) -> Coded:
+        """Estimate: likelihood of every symbol of `y` (B, M, H, W), noisy in training, exact in evaluation."""
+        B, M, H, W = y.shape
+        likelihoods = torch.empty_like(y) if not torch.is_grad_enabled() else y.new_zeros(y.shape)
+        maps = {"mu": torch.empty_like(y), "sigma": torch.empty_like(y)} if recording() else {}
+
+        def visit(step: Step, mu: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal likelihoods
+            channels = self.order.step_channels(step)
+            y_step = step.take(y[:, channels])
+            y_hat = self.gaussian.quantise(y_step, mu)
+            p = self.gaussian.bits_likelihood(y_step, y_hat, mu, sigma)
+            likelihoods = step.put(likelihoods, channels, p)
+            for name in maps:
+                maps[name] = step.put(maps[name], channels, mu if name == "mu" else sigma)
+            return y_hat
+
+        y_hat = self.run(hyper, visit)
+        for name, value in maps.items():
+            tap(name, value)
+        return Coded(y_hat, likelihoods)
+
+    def compress(self, y: Tensor, hyper: Tensor) -> tuple[list[bytes], Tensor]:
+        """Code `y`: one string per image, and the refined y_hat the decoder will have."""
+        from lic_lab.entropy.rans import Encoder
+
+        encoders = [Encoder(self.gaussian) for _ in range(len(y))]
+
+        def visit(step: Step, mu: Tensor, sigma: Tensor) -> Tensor:
+            y_hat = self.gaussian.quantise(step.take(y[:, self.order.step_channels(step)]), mu)
+            symbols, tables = self.gaussian.symbols(y_hat, mu, sigma)
+            for encoder, s, t in zip(encoders, symbols, tables, strict=True):
+                encoder.add(s, t)
+            return y_hat
+
+        y_hat = self.run(hyper, visit)
+        return [encoder.finish() for encoder in encoders], y_hat
+
+    def decompress(self, strings: list[bytes], hyper: Tensor) -> Tensor:
+        """Refined y_hat (B, M, H, W) from the strings."""
+        from lic_lab.entropy.rans import Decoder
+
+        decoders = [Decoder(self.gaussian, string) for string in strings]
+
+        def visit(step: Step, mu: Tensor, sigma: Tensor) -> Tensor:
+            tables, centre = self.gaussian.tables(mu, sigma)
+            symbols = [decoder.next(t) for decoder, t in zip(decoders, tables, strict=True)]
+            return self.gaussian.values(torch.stack(symbols).to(mu), mu, centre)
+
+        return self.run(hyper, visit)
+
+
+def _add(grid: Tensor, channels: slice, residual: Tensor) -> Tensor:
+    grid = grid.clone()
+    grid[:, channels] += residual
+    return grid

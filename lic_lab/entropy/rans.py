@@ -1,0 +1,54 @@
+"""CompressAI's rANS coder, fed symbol by symbol index of the Gaussian's tables."""
+
+from __future__ import annotations
+
+import torch
+from compressai.ans import RansDecoder, RansEncoder
+from torch import Tensor
+
+from lic_lab.entropy.gaussian import Gaussian
+
+
+class Encoder:
+    """Collects the symbols of one image over all steps, then codes them in one call."""
+
+    def __init__(self, gaussian: Gaussian):
+        self._cdfs = gaussian.cdfs()
+        self._symbols: list[Tensor] = []
+        self._tables: list[Tensor] = []
+
+    def add(self, symbols: Tensor, tables: Tensor) -> None:
+        """Append integer `symbols` with the index of the table of each, both of the same shape."""
+        self._symbols.append(symbols.flatten())
+        self._tables.append(tables.flatten())
+
+    def finish(self) -> bytes:
+        """The stream."""
+        tables, indexes = torch.cat(self._tables).unique(return_inverse=True)
+        stream: bytes = RansEncoder().encode_with_indexes(
+            torch.cat(self._symbols).tolist(), indexes.tolist(), *_used(self._cdfs, tables)
+        )
+        return stream
+
+
+class Decoder:
+    """Yields the symbols of one image, step by step."""
+
+    def __init__(self, gaussian: Gaussian, stream: bytes):
+        self._cdfs = gaussian.cdfs()
+        self._decoder = RansDecoder()
+        self._decoder.set_stream(stream)
+
+    def next(self, tables: Tensor) -> Tensor:
+        """The symbols coded with these table indices, as int32 of their shape."""
+        used, indexes = tables.flatten().unique(return_inverse=True)
+        symbols = self._decoder.decode_stream(indexes.tolist(), *_used(self._cdfs, used))
+        return torch.tensor(symbols, dtype=torch.int32).reshape(tables.shape)
+
+
+def _used(
+    cdfs: tuple[list[list[int]], list[int], list[int]], tables: Tensor
+) -> tuple[list[list[int]], list[int], list[int]]:
+    """The tables in use: the coder copies all it is given on each call, so it is given no others."""
+    index = tables.tolist()
+    return tuple([part[t] for t in index] for part in cdfs)  # type: ignore[return-value]

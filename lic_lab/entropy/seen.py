@@ -1,0 +1,69 @@
+"""What a context component may see: decoded symbols and the hyperprior, nothing else.
+
+The loop in `entropy.model` keeps one canvas of decoded symbols. Undecoded places hold `fill`: zero in use, NaN in
+the poison test, so a component that reads an undecoded symbol is caught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lic_lab.entropy.order import CodingOrder, Step
+from lic_lab.layers.masks import checkerboard
+
+
+@dataclass
+class Seen:
+    """The decoder's knowledge before a step.
+
+    Attributes
+    ----------
+    order : CodingOrder
+    y_hat : Tensor
+        (B, M, H, W): decoded symbols, `fill` where nothing is decoded yet.
+    hyper : Tensor
+        Phi_h, (B, C_h, H, W).
+    """
+
+    order: CodingOrder
+    y_hat: Tensor
+    hyper: Tensor
+    _kept: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def before(self, i: int) -> Tensor:
+        """Slices 0 to i-1: (B, sum of their channels, H, W)."""
+        return self.y_hat[:, : self.order.channels(i).start]
+
+    def slice(self, i: int) -> Tensor:
+        """Slice i as far as it is decoded: (B, S, H, W)."""
+        return self.y_hat[:, self.order.channels(i)]
+
+    def anchors(self, i: int) -> Tensor:
+        """Slice i with zeros at the non-anchors: (B, S, H, W). Anchors must be decoded."""
+        current = self.slice(i)
+        return torch.where(self.anchor_mask(), current, torch.zeros_like(current))
+
+    def nonanchors(self, i: int) -> Tensor:
+        """Slice i with zeros at the anchors: (B, S, H, W). Non-anchors must be decoded."""
+        current = self.slice(i)
+        return torch.where(self.anchor_mask(), torch.zeros_like(current), current)
+
+    def anchor_mask(self) -> Tensor:
+        """Boolean (H, W), True at anchors."""
+        H, W = self.y_hat.shape[-2:]
+        return checkerboard(H, W, self.order.parity).to(self.y_hat.device)
+
+    def once_per_slice(self, owner: object, i: int, compute: Callable[[], Tensor]) -> Tensor:
+        """`compute()`, kept for the later steps of slice i (for features that no part of slice i enters)."""
+        key = (id(owner), i)
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
+
+    def decode(self, step: Step, channels: slice, values: Tensor) -> None:
+        """Add decoded `values` (B, c, n) to the canvas."""
+        self.y_hat = step.put(self.y_hat, channels, values)

@@ -1,0 +1,223 @@
+"""How the shipped weights were trained: three stages on one transform per rate point.
+
+1. `joint`: transform and any-subset entropy model together, components switched at random each step. Starts from the
+   Karhunen-Loeve transform, or from another rate point's checkpoint.
+2. `finish`: transform frozen, the entropy model trained on its latents, with large crops for the global context.
+3. `refine`: everything frozen but LRP, trained on the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lic_lab.codecs.shared import MENU, SLICES, SharedLatent
+from lic_lab.training.data import Photographs
+from lic_lab.training.loop import Schedule, launch, train
+from lic_lab.training.loss import bits, rate_distortion
+from lic_lab.transforms.residual import STRIDE, start_from_klt
+
+STAGES = ("joint", "finish", "refine")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One stage of training.
+
+    Attributes
+    ----------
+    stage : {"joint", "finish", "refine"}
+    lmbda : float
+        Weight of the distortion.
+    data : str
+        Folder of training images.
+    checkpoint : str
+        Where the run is saved and resumed.
+    start : str or None
+        Checkpoint of another run whose weights to start from.
+    batch, crop, seed : int
+        Crops per worker and step, their size in pixels, seed of everything random.
+    schedule : Schedule
+    linear_steps : int
+        First steps of `joint` that train only the entropy model, on the linear path.
+    """
+
+    stage: str
+    lmbda: float
+    data: str
+    checkpoint: str
+    schedule: Schedule
+    start: str | None = None
+    batch: int = 4
+    crop: int = 128
+    seed: int = 0
+    workers: int = 1
+    linear_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise ValueError(f"stage is {self.stage!r}; it must be one of {STAGES}")
+        if self.crop % 64:
+            raise ValueError(f"crop is {self.crop} pixels; it must be a multiple of 64")
+
+
+def run(recipe: Recipe) -> None:
+    """Train as the recipe says, in its number of worker processes."""
+    launch(partial(_run, recipe), recipe.workers)
+
+
+def random_combination(rng: np.random.Generator) -> dict[str, str]:
+    """A meaningful combination; the richer parts more often, since they have more to learn."""
+    channel = rng.choice(MENU["channel"], p=(0.3, 0.7))
+    return {
+        "channel": str(channel),
+        "local": str(rng.choice(MENU["local"], p=(0.25, 0.2, 0.25, 0.3))),
+        "global": str(rng.choice(MENU["global"], p=(0.35, 0.2, 0.15, 0.3))) if channel == "conv" else "none",
+        "refinement": str(rng.choice(MENU["refinement"])),
+    }
+
+
+def _run(recipe: Recipe, worker: int, workers: int) -> None:
+    torch.manual_seed(recipe.seed)
+    codec = SharedLatent()
+    photographs = Photographs(recipe.data)
+    if recipe.start:
+        codec.load_state_dict(torch.load(recipe.start, weights_only=True)["modules"])
+    elif not Path(recipe.checkpoint).exists():
+        _start(codec, photographs, recipe)
+    stage = {"joint": _joint, "finish": _finish, "refine": _refine}[recipe.stage]
+    trained, step = stage(codec, photographs, recipe)
+    codec.requires_grad_(False)
+    quantiles = [p for n, p in codec.named_parameters() if n.endswith("quantiles")] if trained is not _lrp else []
+    parameters = [p for m in trained(codec) for n, p in m.named_parameters() if not n.endswith("quantiles")]
+    for p in parameters + quantiles:
+        p.requires_grad_(True)
+    train(
+        parameters,
+        quantiles,
+        codec,
+        step,
+        codec.hyperprior.bottleneck.loss,
+        recipe.schedule,
+        Path(recipe.checkpoint),
+        worker,
+        workers,
+        gently=[p for n, p in codec.named_parameters() if "linear_path" in n],
+    )
+
+
+def _everything(codec: SharedLatent) -> list[nn.Module]:
+    return [codec]
+
+
+def _entropy(codec: SharedLatent) -> list[nn.Module]:
+    e = codec.entropy
+    return [codec.hyperprior, e.contexts, e.g_ep]
+
+
+def _lrp(codec: SharedLatent) -> list[nn.Module]:
+    return [codec.entropy.refinements]
+
+
+def _start(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> None:
+    """Linear paths from the KLT with the step that is optimal at high rate, sigma from the latent's spread."""
+    patches = photographs.crops(40_000, STRIDE, (recipe.seed, 1)).flatten(1)
+    quantisation_step = (6 / (recipe.lmbda * np.log(2))) ** 0.5 / 255  # minimises lambda D^2/12 - log2 D
+    start_from_klt(codec.g_a, codec.g_s, patches, quantisation_step, len(SLICES))
+    spread = (codec.g_a.linear_path.weight.flatten(1) @ patches.T).std(1)  # (M,)
+    for module in (*codec.hyperprior.modules(), *codec.entropy.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            with torch.no_grad():
+                module.weight *= 6**0.5  # torch's default, variance 1/(3 fan-in), silences a deep GELU network: 2/fan-in
+    for nets in codec.entropy.g_ep.nets.values():
+        for i, net in enumerate(nets):
+            S = codec.entropy.order.slices[i]
+            with torch.no_grad():
+                net[-1].weight *= 0.1
+                net[-1].bias[:S] = 0
+                net[-1].bias[S:] = spread[codec.entropy.order.channels(i)].log()
+
+
+def _joint(codec: SharedLatent, photographs: Photographs, recipe: Recipe):  # type: ignore[no-untyped-def]
+    def step(at: int, worker: int) -> dict[str, Tensor]:
+        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 2, at, worker))
+        chosen = random_combination(np.random.default_rng((recipe.seed, 3, at)))  # the same for all workers
+        return rate_distortion(codec.swap(**chosen)(x), x, recipe.lmbda)
+
+    def linear_step(at: int, worker: int) -> dict[str, Tensor]:
+        """Before the networks say anything: the entropy model alone on the linear path's latent, at a third of the cost."""
+        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 2, at, worker))
+        with torch.no_grad():
+            y = codec.g_a.linear_path(x)  # type: ignore[misc]
+        return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)))
+
+    codec.train()
+    return _everything, lambda at, worker: (linear_step if at < recipe.linear_steps else step)(at, worker)
+
+
+def _rate(codec: SharedLatent, y: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Rate of latents `y` (B, M, h, w) under a random combination."""
+    entropy = codec.swap(**random_combination(rng) | {"refinement": "none"}).entropy
+    side = codec.hyperprior(y)
+    pixels = y.shape[0] * y.shape[2] * y.shape[3] * STRIDE**2
+    bpp_z = bits(side.likelihoods) / pixels
+    bpp = bits(entropy(y, side.hyper).likelihoods) / pixels + bpp_z
+    return {"loss": bpp, "bpp": bpp, "bpp_z": bpp_z}
+
+
+def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe):  # type: ignore[no-untyped-def]
+    latents = _latents(codec, photographs, recipe)
+    side = recipe.crop // STRIDE
+    area = np.array([y.shape[1] * y.shape[2] for y in latents], dtype=np.float64)
+
+    def step(at: int, worker: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((recipe.seed, 4, at, worker))
+        crops = []
+        for i in rng.choice(len(latents), recipe.batch, p=area / area.sum()):
+            y = latents[i]
+            top, left = rng.integers(y.shape[1] - side + 1), rng.integers(y.shape[2] - side + 1)
+            crops.append(y[:, top : top + side, left : left + side])
+        return _rate(codec, torch.stack(crops).float(), np.random.default_rng((recipe.seed, 3, at)))
+
+    codec.train()
+    return _entropy, step
+
+
+@torch.no_grad()
+def _latents(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> list[Tensor]:
+    """y of every training image, float16 (M, h, w), kept beside the checkpoint."""
+    kept = Path(recipe.checkpoint).with_suffix(".latents")
+    if kept.exists():
+        return torch.load(kept, weights_only=True)  # type: ignore[no-any-return]
+    latents = []
+    for i in tqdm(range(len(photographs)), desc="latents of the training images", unit="image", mininterval=5):
+        x = photographs.image(i).permute(2, 0, 1)[None].float() / 255
+        H, W = (side // 64 * 64 for side in x.shape[2:])
+        y = codec.g_a(x[:, :, :H, :W])[0]
+        if min(y.shape[1:]) >= recipe.crop // STRIDE:
+            latents.append(y.half())
+    torch.save(latents, kept)
+    return latents
+
+
+def _refine(codec: SharedLatent, photographs: Photographs, recipe: Recipe):  # type: ignore[no-untyped-def]
+    codec = codec.swap(channel="none", local="none", global_="none", refinement="lrp")  # type: ignore[assignment]
+    order = codec.entropy.order
+
+    def step(at: int, worker: int) -> dict[str, Tensor]:
+        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 5, at, worker))
+        with torch.no_grad():
+            y = codec.g_a(x)
+            hyper = codec.hyperprior(y).hyper
+        x_hat = codec.g_s(codec.entropy.run(hyper, lambda s, mu, sigma: s.take(torch.round(y[:, order.step_channels(s)]))))
+        mse = nn.functional.mse_loss(x_hat, x)
+        return {"loss": recipe.lmbda * 255**2 * mse, "mse": mse}
+
+    codec.eval()
+    return _lrp, step

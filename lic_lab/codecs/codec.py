@@ -55,10 +55,15 @@ class Codec(CompressionModel):
             ``x_hat`` (B, 3, H, W), not clipped, and ``likelihoods`` with ``y`` (B, M, H/16, W/16) and ``z``.
         """
         y = tap("y", self.g_a(self._checked(x)))
-        side = self.hyperprior(y)
+        side = self.side(y)
         coded = self.entropy(y, side.hyper)
         tap("y_hat", coded.y_hat)
         return {"x_hat": self.g_s(coded.y_hat), "likelihoods": {"y": coded.likelihoods, "z": side.likelihoods}}
+
+    def side(self, y: Tensor) -> Side:
+        """What the hyperprior tells about `y` (B, M, H/16, W/16), estimated."""
+        found: Side = self.hyperprior(y)
+        return found
 
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Code images: ``strings`` [y strings, z strings], one of each per image, and ``shape`` of z."""

@@ -97,9 +97,14 @@ class EntropyModel(nn.Module):
         other.order = other._order()
         return other
 
+    def active(self) -> dict[str, Context]:
+        """The contexts in use, by slot."""
+        chosen = {slot: name for slot, name in self.selection.items() if slot != "refinement" and name != "none"}
+        return {slot: self.contexts[slot][name] for slot, name in chosen.items()}
+
     def _order(self) -> CodingOrder:
         """Slices in turn if a component looks at earlier slices; checkerboard if one looks from the anchors."""
-        on = [self.contexts[s][name] for s, name in self.selection.items() if s != "refinement" and name != "none"]
+        on = list(self.active().values())
         in_turn = any(context.width(0) == 0 for context in on) or (self.refined_context and len(self.refinements) > 0)
         pattern = self.full_order.pattern
         if pattern == "checkerboard" and not any(c.parts == ("nonanchor",) for c in on):
@@ -139,10 +144,7 @@ class EntropyModel(nn.Module):
     def _slice_distribution(self, seen: Seen, i: int, step: Step) -> tuple[Tensor, Tensor]:
         kind = "second" if step.part == "nonanchor" else "first"
         features = {"hyper": step.take(seen.hyper)}
-        for slot, name in self.selection.items():
-            if slot == "refinement" or name == "none":
-                continue
-            context = self.contexts[slot][name]
+        for slot, context in self.active().items():
             if step.part in context.parts and context.width(i):
                 features[slot] = context(seen, i, step)
         mu, log_sigma = self.g_ep(kind, i, features)
@@ -152,7 +154,7 @@ class EntropyModel(nn.Module):
         """Estimate: likelihood of every symbol of `y` (B, M, H, W), noisy in training, exact in evaluation."""
         B, M, H, W = y.shape
         likelihoods = torch.empty_like(y) if not torch.is_grad_enabled() else y.new_zeros(y.shape)
-        maps = {"mu": torch.empty_like(y), "sigma": torch.empty_like(y)} if recording() else {}
+        maps = {name: torch.empty_like(y) for name in ("mu", "sigma", "symbols")} if recording() else {}
 
         def visit(step: Step, mu: Tensor, sigma: Tensor) -> Tensor:
             nonlocal likelihoods
@@ -161,8 +163,8 @@ class EntropyModel(nn.Module):
             y_hat = self.gaussian.quantise(y_step, mu)
             p = self.gaussian.bits_likelihood(y_step, y_hat, mu, sigma)
             likelihoods = step.put(likelihoods, channels, p)
-            for name in maps:
-                maps[name] = step.put(maps[name], channels, mu if name == "mu" else sigma)
+            for name, value in zip(maps, (mu, sigma, y_hat), strict=False):
+                maps[name] = step.put(maps[name], channels, value)
             return y_hat
 
         y_hat = self.run(hyper, visit)

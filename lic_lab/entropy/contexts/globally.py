@@ -83,7 +83,7 @@ class GlobalContext(Context):
             kp = k[:, :, r, c].flatten(2)[:, :, to].view(B, h, -1, len(to))
             vp = v[:, :, r, c].flatten(2)[:, :, to].view(B, h, -1, len(to))
             weights = masked_softmax(qp.mT @ kp * qp.shape[2] ** -0.5, visible)  # (B, h, queries, keys)
-            tap(f"{name}.attention", weights, slice=i, rows=(r.start, r.stop), columns=(c.start, c.stop), queries=at, keys=to)
+            tap(f"{name}.attention", weights, slice=i, rows=(r.start, r.stop), columns=(c.start, c.stop), queries=at, keys=to, kernel=self.kernel)
             patch = out.new_zeros(B, S, size[0] * size[1])
             patch = patch.index_copy(2, at, (vp @ weights.mT).reshape(B, S, -1))
             out[:, :, r, c] = patch.view(B, S, *size)

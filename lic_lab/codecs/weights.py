@@ -1,0 +1,130 @@
+"""Shipped weights: safetensors files with a JSON card each, found by codec and quality.
+
+A card lists the codecs its file serves and the components to switch on for each: ``mlic`` and ``mlic+`` in
+`small` are the shared latent's model with their own components.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
+
+from lic_lab.codecs.codec import Codec
+
+QUALITIES = {1: 0.0018, 2: 0.0035, 3: 0.0067, 4: 0.013, 5: 0.025, 6: 0.0483}  # CompressAI's, for MSE
+SERVES: dict[str, dict[str, str]] = {
+    "shared": {"channel": "conv", "local": "attention", "global": "intra+inter", "refinement": "lrp"},
+    "mlic": {"channel": "conv", "local": "stacked", "global": "intra", "refinement": "lrp"},
+    "mlic+": {"channel": "conv", "local": "attention", "global": "intra+inter", "refinement": "lrp"},
+}
+
+
+class WeightsError(ValueError):
+    """Weights that are missing, damaged or of another model."""
+
+
+def folder() -> Path:
+    """Where the weights are: ``LIC_LAB_WEIGHTS``, or ``data/weights`` beside the package."""
+    return Path(os.environ.get("LIC_LAB_WEIGHTS", Path(__file__).parents[2] / "data" / "weights"))
+
+
+def cards(name: str | None = None) -> list[dict[str, Any]]:
+    """The cards of all weights, or of those that serve codec `name`, by rising quality."""
+    found = []
+    for path in sorted(folder().glob("*.json")):
+        try:
+            card = json.loads(path.read_text())
+            card["quality"], card["serves"], card["sha256"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise WeightsError(f"the card {path} can't be read ({error!r}); restore it with git checkout") from None
+        if name is None or name in card["serves"]:
+            found.append(card)
+    return sorted(found, key=lambda card: card["quality"])
+
+
+def load(name: str, quality: int | None = None) -> Codec:
+    """A codec with its shipped weights, in evaluation mode and ready to code.
+
+    Parameters
+    ----------
+    name : str
+    quality : int, optional
+        CompressAI's quality, 1 to 6 for lambda 0.0018 to 0.0483; by default the lowest that has weights.
+
+    Raises
+    ------
+    WeightsError
+        When there are no such weights (the message lists those there are), or the file does not match its card.
+    """
+    available = {card["quality"]: card for card in cards(name)}
+    if not available:
+        have = sorted({served for card in cards() for served in card["serves"]})
+        raise WeightsError(f"there are no weights for {name!r} in {folder()}; there are some for {', '.join(have) or 'none'}")
+    if quality is None:
+        quality = min(available)
+    if quality not in available:
+        raise WeightsError(f"{name} has no weights for quality {quality!r}; it has {', '.join(map(str, available))}")
+    card = available[quality]
+    model = _model(str(folder() / card["file"]), card["sha256"])
+    codec = model.swap(**SERVES[name])
+    codec.name = name
+    codec.digest, codec.quality, codec.lmbda = card["sha256"], quality, card["lambda"]
+    return codec
+
+
+@lru_cache(maxsize=4)
+def _model(path: str, digest: str) -> Codec:
+    from lic_lab.codecs.shared import SharedLatent
+
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise WeightsError(f"the weights {path} can't be read ({error.strerror}); restore them with git checkout") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise WeightsError(
+            f"{Path(path).name} has digest {found[:12]}, its card says {digest[:12]}: the file is damaged or was "
+            "changed; restore it with git checkout"
+        )
+    codec = SharedLatent()
+    try:
+        state = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(data).items()}
+        codec.load_state_dict(state)
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise WeightsError(f"{Path(path).name} does not hold this codec's weights: {error}") from None
+    codec.requires_grad_(False)
+    return codec.eval()
+
+
+def save(codec: Codec, stem: str, card: dict[str, Any], to: Path | None = None) -> Path:
+    """Write ``stem.safetensors`` and ``stem.json``; floats as float16 but for the entropy bottleneck's."""
+    to = to or folder()
+    to.mkdir(parents=True, exist_ok=True)
+    state = {}
+    for key, value in codec.state_dict().items():
+        half = value.is_floating_point() and "bottleneck" not in key
+        state[key] = (value.half() if half else value).contiguous()
+    file = to / f"{stem}.safetensors"
+    save_file(state, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    card = {"file": file.name, "sha256": digest, **card}
+    (to / f"{stem}.json").write_text(json.dumps(card, indent=2) + "\n")
+    return file
+
+
+def half_precision(codec: Codec) -> Codec:
+    """Round a codec's weights as `save` does, in place, so that it is measured as it ships."""
+    with torch.no_grad():
+        for key, value in codec.named_parameters():
+            if "bottleneck" not in key:
+                value.copy_(value.half())
+    return codec

@@ -16,17 +16,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "codecs": "lic_lab.codecs.registry",
     "create": "lic_lab.codecs.registry",
     "load": "lic_lab.codecs.weights",
     "WeightsError": "lic_lab.codecs.weights",
-    "trace": "lic_lab.trace",
-    "latent": "lic_lab.trace",
-    "Trace": "lic_lab.trace",
+    "trace": "lic_lab.tracing",
+    "latent": "lic_lab.tracing",
+    "Trace": "lic_lab.tracing",
     "read_image": "lic_lab.image",
     "ImageError": "lic_lab.image",
 }
-_MODULES = ("correlation", "figures", "widgets", "analysis")
+_MODULES = ("codecs", "correlation", "figures", "widgets", "analysis")
 __all__ = [*_WHERE, *_MODULES, "__version__"]
 
 

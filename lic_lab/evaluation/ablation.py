@@ -11,7 +11,7 @@ from tqdm import tqdm
 from lic_lab.codecs.shared import combinations
 from lic_lab.codecs.weights import load
 from lic_lab.image import Source
-from lic_lab.trace import latent, trace
+from lic_lab.tracing import latent, trace
 
 TABLE_5 = (  # rows of the paper's Table 5, in its order, preceded by the base itself
     ("none", "none", "none"),

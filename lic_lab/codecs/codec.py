@@ -3,17 +3,22 @@
     x --g_a--> y --h_a--> z --EB--> z_hat --h_s--> Phi_h
                |                                     |
                +------------- entropy model ---------+--> y_hat --g_s--> x_hat
+
+Without a hyperprior the middle is empty and only y is coded.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
 
 import torch
+from compressai.entropy_models import EntropyBottleneck
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
+from lic_lab.entropy.factorized import FactorizedEntropy
 from lic_lab.entropy.hyperprior import Hyperprior, Side
 from lic_lab.entropy.model import Coded, EntropyModel
 from lic_lab.layers.tap import tap
@@ -22,20 +27,30 @@ from lic_lab.layers.tap import tap
 class Codec(CompressionModel):
     """A learned image codec made of swappable parts.
 
+    A published system is a subclass whose constructor takes its dimensions and builds the parts; it names its sizes
+    in `SIZES` and reads the dimensions off a state dict in `dimensions`.
+
     Parameters
     ----------
     g_a, g_s : Module
         Analysis and synthesis transform.
-    hyperprior : Hyperprior
-    entropy : EntropyModel
+    hyperprior : Hyperprior or None
+    entropy : EntropyModel or FactorizedEntropy
     name, size : str
         As in the registry.
     """
 
     stride = 64  # images are padded to multiples of this
+    SIZES: ClassVar[dict[str, dict[str, int]]] = {}  # size -> keyword arguments of the class
 
     def __init__(
-        self, g_a: nn.Module, g_s: nn.Module, hyperprior: Hyperprior, entropy: EntropyModel, name: str, size: str
+        self,
+        g_a: nn.Module,
+        g_s: nn.Module,
+        hyperprior: Hyperprior | None,
+        entropy: EntropyModel | FactorizedEntropy,
+        name: str,
+        size: str,
     ):
         super().__init__()
         self.g_a, self.g_s, self.hyperprior, self.entropy = g_a, g_s, hyperprior, entropy
@@ -58,37 +73,105 @@ class Codec(CompressionModel):
         side = self.side(y)
         coded = self.entropy(y, side.hyper)
         tap("y_hat", coded.y_hat)
-        return {"x_hat": self.g_s(coded.y_hat), "likelihoods": {"y": coded.likelihoods, "z": side.likelihoods}}
+        likelihoods = {"y": coded.likelihoods}
+        if side.likelihoods is not None:
+            likelihoods["z"] = side.likelihoods
+        return {"x_hat": self.g_s(coded.y_hat), "likelihoods": likelihoods}
 
     def side(self, y: Tensor) -> Side:
-        """What the hyperprior tells about `y` (B, M, H/16, W/16), estimated."""
-        found: Side = self.hyperprior(y)
-        return found
+        """What the hyperprior tells about `y` (B, M, H/16, W/16), estimated; no channels without a hyperprior."""
+        side: Side = Side(y[:, :0]) if self.hyperprior is None else self.hyperprior(y)
+        return side
 
     def compress(self, x: Tensor) -> dict[str, Any]:
-        """Code images: ``strings`` [y strings, z strings], one of each per image, and ``shape`` of z."""
+        """Code images: ``strings`` [y strings, z strings], one of each per image, and ``shape`` of z (else of y).
+
+        Images are coded one by one: in a batch, arithmetic rounds differently than for an image alone, and a decoder
+        whose probabilities differ in the last digit can decode garbage.
+
+        Raises
+        ------
+        RuntimeError
+            When the coder's tables are missing, because `update` has not run.
+        """
         x = self._checked(x)
+        self._check_updated()
+        y_strings: list[bytes] = []
+        z_strings: list[bytes] = []
         with torch.no_grad():
-            y = self.g_a(x)
-            side, size = self.hyperprior.compress(y)
-            strings, _ = self.entropy.compress(y, side.hyper)
-        return {"strings": [strings, side.strings], "shape": size}
+            for image in x.split(1):
+                y = self.g_a(image)
+                side, size = Side(y[:, :0]), (y.shape[2], y.shape[3])
+                if self.hyperprior is not None:
+                    side, size = self.hyperprior.compress(y)
+                    z_strings += side.strings or []
+                y_strings += self.entropy.compress(y, side.hyper)[0]
+        return {"strings": [y_strings] if self.hyperprior is None else [y_strings, z_strings], "shape": size}
 
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
-        """``x_hat`` (B, 3, H, W) in [0, 1] from what `compress` returned."""
+        """``x_hat`` (B, 3, H, W) in [0, 1] from what `compress` returned.
+
+        Raises
+        ------
+        RuntimeError
+            When the coder's tables are missing, because `update` has not run.
+        """
+        self._check_updated()
+        found = []
         with torch.no_grad():
-            hyper = self.hyperprior.decompress(strings[1], tuple(shape))
-            y_hat = self.entropy.decompress(strings[0], hyper)
-            return {"x_hat": self.g_s(y_hat).clamp(0, 1)}
+            for of_image in zip(*strings, strict=True):
+                if self.hyperprior is None:
+                    hyper = next(self.parameters()).new_empty(1, 0, *shape)
+                else:
+                    hyper = self.hyperprior.decompress([of_image[1]], (shape[0], shape[1]))
+                y_hat = self.entropy.decompress([of_image[0]], hyper)
+                found.append(self.g_s(y_hat).clamp(0, 1))
+        return {"x_hat": torch.cat(found)}
 
-    def swap(self, **choice: str) -> Codec:
-        """The same codec with other components: ``codec.swap(local="attention")``. Weights are shared, not copied."""
-        return self._with(self.entropy.select(**choice))
+    @classmethod
+    def build(cls, size: str) -> Codec:
+        """One of the class's `SIZES`, with random weights."""
+        make: Callable[..., Codec] = cls
+        return make(**cls.SIZES[size])
 
-    def _with(self, entropy: EntropyModel) -> Codec:
+    @classmethod
+    def from_state_dict(cls, state_dict: dict[str, Tensor]) -> Codec:
+        """The codec whose size fits `state_dict`, with these weights."""
+        make: Callable[..., Codec] = cls
+        codec = make(**cls.dimensions(state_dict))
+        codec.load_state_dict(state_dict)
+        return codec
+
+    @classmethod
+    def dimensions(cls, state_dict: dict[str, Tensor]) -> dict[str, int]:
+        """Keyword arguments of the class that make a codec for these weights."""
+        return {}
+
+    @classmethod
+    def size_name(cls, **dimensions: int) -> str:
+        """The size with these dimensions, or "custom"."""
+        return next((name for name, size in cls.SIZES.items() if size == dimensions), "custom")
+
+    def swap(self, **choice: str) -> Self:
+        """The same codec with other components: ``codec.swap(local="attention")``. Weights are shared, not copied.
+
+        Raises
+        ------
+        ValueError
+            For a component the codec does not have, or has no weights for.
+        """
+        if not isinstance(self.entropy, EntropyModel):
+            raise ValueError(f"{self.name} has no components to swap: its entropy model looks at nothing")
         other = copy.copy(self)
-        other._modules = {**self._modules, "entropy": entropy}
+        other._modules = {**self._modules, "entropy": self.entropy.select(**choice)}
         return other
+
+    def _check_updated(self) -> None:
+        if any(m.offset.numel() == 0 for m in self.modules() if isinstance(m, EntropyBottleneck)):
+            raise RuntimeError(
+                f"{self.name} can't code yet: its tables are missing. Call codec.update() once, after training or "
+                "loading weights and before compress or decompress"
+            )
 
     def _checked(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != 3:
@@ -96,7 +179,8 @@ class Codec(CompressionModel):
         H, W = x.shape[2:]
         if H % self.stride or W % self.stride or not H or not W:
             raise ValueError(
-                f"image is {H} x {W}; both sides must be multiples of {self.stride}: pad it, or use lab.trace, which pads"
+                f"image is {H} x {W}; both sides must be multiples of {self.stride}: pad it with lic_lab.image.pad, or use "
+                "lab.trace, which pads"
             )
         return x.contiguous()  # channels-last input corrupts the heap inside torch 2.15's CPU convolutions
 

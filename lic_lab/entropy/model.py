@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.order import CodingOrder, Step
-from lic_lab.entropy.parameters import Parameters
+from lic_lab.entropy.parameters import Direct, Parameters
 from lic_lab.entropy.seen import Seen
 from lic_lab.layers.tap import recording, tap
 
@@ -53,7 +53,7 @@ class EntropyModel(nn.Module):
         The order with every component on. `select` derives the order of a combination from it.
     contexts : mapping
         For each slot the alternatives that have weights: ``{"local": {"stacked": StackedCheckerboardContext(...)}}``.
-    g_ep : Parameters
+    g_ep : Parameters or Direct
     refinements : mapping
         Alternatives of refinement by name.
     gaussian : Gaussian
@@ -67,7 +67,7 @@ class EntropyModel(nn.Module):
         self,
         order: CodingOrder,
         contexts: Mapping[str, Mapping[str, Context]],
-        g_ep: Parameters,
+        g_ep: Parameters | Direct,
         refinements: Mapping[str, nn.Module] | None = None,
         gaussian: Gaussian | None = None,
         selection: Mapping[str, str] | None = None,
@@ -87,13 +87,23 @@ class EntropyModel(nn.Module):
         self.order = self._order()
 
     def select(self, **choice: str) -> EntropyModel:
-        """The same weights with another selection; nothing is copied, so it costs microseconds."""
+        """The same weights with another selection; nothing is copied, so it costs microseconds.
+
+        Raises
+        ------
+        ValueError
+            For a slot the model does not have, or an alternative it has no weights for.
+        """
         other = copy.copy(self)
         other.selection = {**self.selection, **choice}
-        for slot, name in other.selection.items():
-            have = self.refinements if slot == "refinement" else self.contexts[slot]
-            if name != "none" and name not in have:
-                raise ValueError(f"{slot} is {name!r}; this model has weights for {['none', *have]}")
+        for slot, name in choice.items():
+            if slot not in self.selection:
+                raise ValueError(f"no component is called {slot!r}; there are {', '.join(self.selection)}")
+            have = list(self.refinements if slot == "refinement" else self.contexts[slot])
+            if self.g_ep.optional or slot == "refinement":
+                have = ["none", *have]
+            if name not in have:
+                raise ValueError(f"{slot} is {name!r}; this model has weights for {', '.join(have)}")
         other.order = other._order()
         return other
 
@@ -105,17 +115,38 @@ class EntropyModel(nn.Module):
     def _order(self) -> CodingOrder:
         """Slices in turn if a component looks at earlier slices; checkerboard if one looks from the anchors."""
         on = list(self.active().values())
-        in_turn = any(context.width(0) == 0 for context in on) or (self.refined_context and len(self.refinements) > 0)
+        in_turn = any(context.in_turn for context in on) or (self.refined_context and len(self.refinements) > 0)
         pattern = self.full_order.pattern
         if pattern == "checkerboard" and not any(c.parts == ("nonanchor",) for c in on):
             pattern = "whole"
         return replace(self.full_order, in_turn=self.full_order.in_turn and in_turn, pattern=pattern)
 
-    def run(self, hyper: Tensor, visit: Visit, steps: list[Step] | None = None, fill: float = 0.0) -> Tensor:
-        """The coding loop: refined y_hat (B, M, H, W). `fill` stands in undecoded places (NaN: poison test)."""
+    def run(
+        self,
+        hyper: Tensor,
+        visit: Visit,
+        steps: list[Step] | None = None,
+        fill: float = 0.0,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """The coding loop: refined y_hat (B, M, H, W).
+
+        Parameters
+        ----------
+        hyper : Tensor
+            Phi_h, (B, C_h, H, W).
+        visit : callable
+            Called with each step and its mu and sigma; returns the step's y_hat.
+        steps : list of Step, optional
+            By default those of the order.
+        fill : float
+            Stands in undecoded places (NaN: poison test).
+        known : Tensor, optional
+            (B, M, H, W) to start from instead of undecoded places, for `forward`'s teacher forcing.
+        """
         order = self.order
         B, _, H, W = hyper.shape
-        canvas = hyper.new_full((B, order.M, H, W), fill)
+        canvas = hyper.new_full((B, order.M, H, W), fill) if known is None else known
         seen = Seen(order, canvas, hyper)
         refined = canvas
         refinement = self.selection["refinement"]
@@ -151,7 +182,11 @@ class EntropyModel(nn.Module):
         return mu, log_sigma
 
     def forward(self, y: Tensor, hyper: Tensor) -> Coded:
-        """Estimate: likelihood of every symbol of `y` (B, M, H, W), noisy in training, exact in evaluation."""
+        """Estimate: likelihood of every symbol of `y` (B, M, H, W), noisy in training, exact in evaluation.
+
+        A raster whose symbols do not depend on the entropy model (plain rounding) is known before the loop, and its
+        context looks at nothing but the past: all positions are then estimated in one step (teacher forcing).
+        """
         B, M, H, W = y.shape
         likelihoods = torch.empty_like(y) if not torch.is_grad_enabled() else y.new_zeros(y.shape)
         maps = {name: torch.empty_like(y) for name in ("mu", "sigma", "symbols")} if recording() else {}
@@ -167,7 +202,11 @@ class EntropyModel(nn.Module):
                 maps[name] = step.put(maps[name], channels, value)
             return y_hat
 
-        y_hat = self.run(hyper, visit)
+        if self.order.pattern == "wavefront" and self.gaussian.rounding == "plain":
+            everything = Step(tuple(range(len(self.order.slices))), "all")
+            y_hat = self.run(hyper, visit, [everything], known=self.gaussian.quantise(y, torch.zeros_like(y)))
+        else:
+            y_hat = self.run(hyper, visit)
         for name, value in maps.items():
             tap(name, value)
         return Coded(y_hat, likelihoods)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ class Parameters(nn.Module):
     optional : bool
         Whether slots may be empty: then each has a learned vector that stands for "nothing here", which tells the
         network which combination it serves [ours].
+    activation : callable
+        Makes the non-linearity between the layers: GELU in MLIC, LeakyReLU in Minnen 2018.
     """
 
     def __init__(
@@ -32,14 +35,16 @@ class Parameters(nn.Module):
         widths: Mapping[str, Mapping[str, Sequence[int]]],
         hidden: Sequence[int],
         optional: bool = False,
+        activation: Callable[[], nn.Module] = nn.GELU,
     ):
         super().__init__()
+        self.optional = optional
         self.slots = {kind: tuple(slots) for kind, slots in widths.items()}
         self.nets = nn.ModuleDict()
         self.absent = nn.ModuleDict()
         for kind, slots in widths.items():
             self.nets[kind] = nn.ModuleList(
-                _network(sum(width[i] for width in slots.values()), hidden, 2 * S)
+                _network(sum(width[i] for width in slots.values()), hidden, 2 * S, activation)
                 for i, S in enumerate(order.slices)
             )
             if optional:
@@ -68,9 +73,38 @@ class Parameters(nn.Module):
         return mu, log_sigma
 
 
-def _network(in_channels: int, hidden: Sequence[int], out_channels: int) -> nn.Sequential:
+class Direct(nn.Module):
+    """No network of its own: the features of one slot are the parameters, log sigma's half first, then mu's.
+
+    Parameters
+    ----------
+    slot : str
+        "hyper" where h_s gives the parameters (Balle 2018, Minnen 2018), "channel" where the channel context
+        does (Minnen and Singh 2020).
+    mean : bool
+        False: mu is zero and all features are log sigma (Balle 2018).
+    """
+
+    optional = False
+
+    def __init__(self, slot: str = "hyper", mean: bool = True):
+        super().__init__()
+        self.slot, self.mean = slot, mean
+
+    def forward(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """mu and log sigma, each (B, S, n), of slice `i`; see `Parameters`."""
+        found = features[self.slot]
+        if not self.mean:
+            return torch.zeros_like(found), found
+        log_sigma, mu = found.chunk(2, 1)
+        return mu, log_sigma
+
+
+def _network(
+    in_channels: int, hidden: Sequence[int], out_channels: int, activation: Callable[[], nn.Module]
+) -> nn.Sequential:
     widths = [in_channels, *hidden, out_channels]
     layers: list[nn.Module] = []
-    for a, b in zip(widths[:-1], widths[1:], strict=True):
-        layers += [nn.Conv2d(a, b, 1), nn.GELU()]
+    for a, b in pairwise(widths):
+        layers += [nn.Conv2d(a, b, 1), activation()]
     return nn.Sequential(*layers[:-1])

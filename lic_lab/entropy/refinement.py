@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,19 @@ class LatentResidualPrediction(nn.Module):
     ----------
     order : CodingOrder
     hyper_channels : int
-        Channels of Phi_h.
+        Channels of Phi_h to read, counted from its end: all of them, or the means' half (Minnen and Singh 2020).
     hidden : sequence of two int
-        Widths of the 3 x 3 convolutions: (224, 128) [released code of MLIC++].
+        Widths of the first two convolutions: (224, 128) [released code of MLIC++].
     split : bool
         True: separate networks for anchors and non-anchors, and the anchors are refined before the non-anchors'
         context is computed [released code]. False: one network, applied when the slice is complete
         (Minnen and Singh 2020).
     support : int or None
         Use at most this many of the first slices, as in `ChannelContext`.
+    kernels : sequence of three int
+        (3, 3, 3) [released code of MLIC++]; (5, 5, 3) [released code of Minnen and Singh 2020].
+    activation : callable
+        Makes the non-linearity: GELU in MLIC, ReLU in Minnen and Singh 2020.
     """
 
     def __init__(
@@ -36,18 +40,21 @@ class LatentResidualPrediction(nn.Module):
         hidden: Sequence[int] = (224, 128),
         split: bool = False,
         support: int | None = None,
+        kernels: Sequence[int] = (3, 3, 3),
+        activation: Callable[[], nn.Module] = nn.GELU,
     ):
         super().__init__()
-        self.order, self.split, self.support = order, split, support
+        self.order, self.hyper_channels, self.split, self.support = order, hyper_channels, split, support
+        k0, k1, k2 = kernels
         self.nets = nn.ModuleDict(
             {
                 kind: nn.ModuleList(
                     nn.Sequential(
-                        nn.Conv2d(hyper_channels + sum(order.slices[:i][:support]) + S, hidden[0], 3, padding=1),
-                        nn.GELU(),
-                        nn.Conv2d(hidden[0], hidden[1], 3, padding=1),
-                        nn.GELU(),
-                        nn.Conv2d(hidden[1], S, 3, padding=1),
+                        nn.Conv2d(hyper_channels + sum(order.slices[:i][:support]) + S, hidden[0], k0, padding=k0 // 2),
+                        activation(),
+                        nn.Conv2d(hidden[0], hidden[1], k1, padding=k1 // 2),
+                        activation(),
+                        nn.Conv2d(hidden[1], S, k2, padding=k2 // 2),
                     )
                     for i, S in enumerate(order.slices)
                 )
@@ -63,8 +70,9 @@ class LatentResidualPrediction(nn.Module):
             raise ValueError("LRP refines slices or checkerboard halves; it has no meaning in raster order")
         current = seen.anchors(i) if step.part == "anchor" else seen.slice(i)
         before = seen.before(i)[:, : sum(self.order.slices[:i][: self.support])]
+        hyper = seen.hyper[:, -self.hyper_channels :]
         net = self.nets["first" if step.part == "anchor" else "second"][i]
-        residual: Tensor = 0.5 * torch.tanh(net(torch.cat((seen.hyper, before, current), 1)))
+        residual: Tensor = 0.5 * torch.tanh(net(torch.cat((hyper, before, current), 1)))
         if self.split and step.mask is not None:
             residual = residual * step.mask
         return residual

@@ -23,6 +23,11 @@ class Context(nn.Module):
         """Channels of the features for slice `i`; 0 when the component has nothing to say there."""
         raise NotImplementedError
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether it looks at earlier slices, so that slices have to be coded in turn."""
+        return self.width(0) == 0
+
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         """Features (B, width(i), n) for slice `i` at the positions of `step`."""
         raise NotImplementedError

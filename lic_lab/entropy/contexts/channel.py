@@ -1,9 +1,10 @@
-"""Channel context g_ch: three 3 x 3 convolutions over the decoded slices (MLIC, section 3.3)."""
+"""Channel contexts over the decoded slices: MLIC's g_ch (section 3.3), Minnen and Singh's slice transforms (2020)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from lic_lab.entropy.contexts.base import Context
@@ -50,3 +51,54 @@ class ChannelContext(Context):
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         net = self.nets[i - 1]
         return step.take(seen.once_per_slice(self, i, lambda: net(seen.before(i)[:, : self._supported(i)])))
+
+
+class SliceTransforms(Context):
+    """Minnen and Singh's channel-conditional transforms: (log sigma, mu) of slice i from Phi_h and y_hat^{<i}.
+
+    Two networks a slice, conv 5x5, 5x5, 3x3 with ReLU; that of sigma reads the scales' half of Phi_h, that of mu the
+    means'. Their outputs are the parameters themselves (`parameters.Direct`).
+
+    Parameters
+    ----------
+    order : CodingOrder
+    hyper_channels : int
+        Channels of Phi_h, both halves together.
+    hidden : sequence of two int
+        (224, 128) [released code].
+    support : int
+        Use at most this many of the first slices: 5 [paper, section 4].
+    """
+
+    in_turn = True
+
+    def __init__(self, order: CodingOrder, hyper_channels: int, hidden: Sequence[int] = (224, 128), support: int = 5):
+        super().__init__()
+        self.order, self.support = order, support
+
+        def networks() -> nn.ModuleList:
+            return nn.ModuleList(
+                nn.Sequential(
+                    nn.Conv2d(hyper_channels // 2 + self._supported(i), hidden[0], 5, padding=2),
+                    nn.ReLU(),
+                    nn.Conv2d(hidden[0], hidden[1], 5, padding=2),
+                    nn.ReLU(),
+                    nn.Conv2d(hidden[1], S, 3, padding=1),
+                )
+                for i, S in enumerate(order.slices)
+            )
+
+        self.scale, self.mean = networks(), networks()
+
+    def _supported(self, i: int) -> int:
+        return sum(self.order.slices[:i][: self.support])
+
+    def width(self, i: int) -> int:
+        return 2 * self.order.slices[i]
+
+    def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
+        scales, means = seen.hyper.chunk(2, 1)
+        before = seen.before(i)[:, : self._supported(i)]
+        log_sigma = self.scale[i](torch.cat((scales, before), 1))
+        mu = self.mean[i](torch.cat((means, before), 1))
+        return step.take(torch.cat((log_sigma, mu), 1))

@@ -1,0 +1,130 @@
+"""The codecs by name. Listing names costs nothing: a codec's module, and CompressAI with it, is imported on use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lic_lab.codecs.codec import Codec
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a codec before it is built.
+
+    Attributes
+    ----------
+    name, title : str
+        What `create` takes, and what a reader sees.
+    paper : str
+        Citation.
+    where : str
+        "module:class" within `lic_lab.codecs`.
+    sizes : tuple of str
+        "paper" has the published dimensions and no weights; "small" is made for two CPU cores.
+    """
+
+    name: str
+    title: str
+    paper: str
+    where: str
+    sizes: tuple[str, ...] = ("paper", "small")
+
+    def load(self) -> type[Codec]:
+        """The codec's class."""
+        module, name = self.where.split(":")
+        found: type[Codec] = getattr(import_module(f"lic_lab.codecs.{module}"), name)
+        return found
+
+
+_BALLE = "Balle, Minnen, Singh, Hwang, Johnston: Variational image compression with a scale hyperprior, ICLR 2018"
+_MINNEN = (
+    "Minnen, Balle, Toderici: Joint autoregressive and hierarchical priors for learned image compression, NeurIPS 2018"
+)
+_CHARM = "Minnen, Singh: Channel-wise autoregressive entropy models for learned image compression, ICIP 2020"
+_MLIC = (
+    "Jiang, Yang, Ning, Gao, Zhai, Wang: MLIC: Multi-reference entropy model for learned image compression, "
+    "ACM MM 2023"
+)
+
+ENTRIES = {
+    entry.name: entry
+    for entry in (
+        Entry("factorized", "Factorized prior", _BALLE, "factorized:Factorized"),
+        Entry("hyperprior", "Scale hyperprior", _BALLE, "hyperprior:ScaleHyperprior"),
+        Entry("mean-scale", "Mean-scale hyperprior", _MINNEN, "mean_scale:MeanScale"),
+        Entry("joint-autoregressive", "Joint autoregressive", _MINNEN, "joint_autoregressive:JointAutoregressive"),
+        Entry("charm", "ChARM", _CHARM, "charm:Charm"),
+        Entry("mlic", "MLIC", _MLIC, "mlic:MLIC"),
+        Entry("mlic+", "MLIC+", _MLIC, "mlic_plus:MLICPlus"),
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names of all codecs, in the order of their papers.
+
+    >>> names()
+    ('factorized', 'hyperprior', 'mean-scale', 'joint-autoregressive', 'charm', 'mlic', 'mlic+')
+    """
+    return tuple(ENTRIES)
+
+
+def entry(name: str) -> Entry:
+    """The entry of codec `name`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message lists the known ones.
+    """
+    if name not in ENTRIES:
+        raise ValueError(f"no codec is called {name!r}; there are {', '.join(ENTRIES)}")
+    return ENTRIES[name]
+
+
+def create(name: str, size: str = "paper") -> Codec:
+    """A codec with random weights; `lab.load` gives one with trained weights.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or size; the message lists the known ones.
+    """
+    found = entry(name)
+    if size not in found.sizes:
+        raise ValueError(f"{name} has no size {size!r}; it has {', '.join(found.sizes)}")
+    return found.load().build(size)
+
+
+@lru_cache(maxsize=64)
+def parameters(name: str, size: str = "paper") -> int:
+    """Number of parameters, counted by building the codec once (CompressAI's GDN can't be built on the meta device).
+
+    For `small` MLIC and MLIC+ it is that of the shared latent's whole model, all alternatives included.
+    """
+    return sum(p.numel() for p in create(name, size).parameters())
+
+
+def listing() -> list[dict[str, Any]]:
+    """One row a codec and size: name, title, size, parameters, paper, weights [{quality, lambda, digest}]."""
+    from lic_lab.codecs.weights import cards
+
+    return [
+        {
+            "name": found.name,
+            "title": found.title,
+            "size": size,
+            "parameters": parameters(found.name, size),
+            "paper": found.paper,
+            "weights": [
+                {"quality": card["quality"], "lambda": card["lambda"], "digest": card["sha256"]}
+                for card in (cards(found.name) if size == "small" else [])
+            ],
+        }
+        for found in ENTRIES.values()
+        for size in found.sizes
+    ]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -259,6 +259,14 @@ def trace(
             raise TypeError("a Latent belongs to a lic_lab codec; give CompressAI's models an image")
         return _trace_compressai(codec, image if isinstance(image, Picture) else read(image))
     raise TypeError(f"codec is a {type(codec).__name__}; give a codec from lab.load, lab.create or a CompressAI model")
+
+
+def reconstruct(codec: Codec, found: Latent, run: Trace) -> Trace:
+    """`run` with its picture: the same trace, of which the numbers could be shown before g_s had run."""
+    seconds = dict(run.seconds)
+    with torch.no_grad():
+        x_hat = _reconstruct(codec, found, torch.from_numpy(run.y_hat)[None], seconds)
+    return replace(run, x_hat=x_hat, seconds=seconds)
 
 
 def _trace(codec: Codec, found: Latent, reconstruct: bool, keep: Callable[[str], bool] | None) -> Trace:

@@ -206,5 +206,10 @@ def decompress(stream: Stream) -> Tensor:
             codec = codec.swap(**stream.combination)
         except (ValueError, KeyError) as error:
             raise StreamError(f"the stream's components can't be had: {error}") from None
+    expected, stride = (1, 16) if codec.hyperprior is None else (2, STRIDE)
+    if len(stream.strings) != expected:
+        raise StreamError(f"the stream has {len(stream.strings)} strings; {stream.codec} writes {expected}")
+    if stream.shape[0] * stride != stream.height + -stream.height % STRIDE:
+        raise StreamError(f"the stream's latent has {stream.shape[0]} rows, which is not how {stream.codec} codes it")
     decoded = codec.decompress([[string] for string in stream.strings], stream.shape)
     return crop(decoded["x_hat"], (0, 0, stream.height, stream.width))

@@ -1,0 +1,38 @@
+"""Fixtures that several tests share."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def _untrained(tmp_path_factory):
+    """A folder with a weights file of random numbers: enough to code with, and there before anything is trained."""
+    import torch
+
+    from lic_lab.codecs.shared import SharedLatent
+    from lic_lab.codecs.weights import save
+
+    torch.manual_seed(0)
+    codec = SharedLatent()
+    codec.update()
+    folder = tmp_path_factory.mktemp("weights")
+    save(codec, "untrained", {"quality": 2, "lambda": 0.0035, "serves": ["shared", "mlic", "mlic+"]}, folder)
+    return folder
+
+
+@pytest.fixture
+def untrained_weights(_untrained, monkeypatch):
+    """`lab.load` gives codecs with random weights, at quality 2."""
+    monkeypatch.setenv("LIC_LAB_WEIGHTS", str(_untrained))
+    return _untrained
+
+
+@pytest.fixture(scope="session")
+def photograph(tmp_path_factory):
+    """Path of a small photograph with odd sides, 101 x 75 pixels."""
+    from skimage import data
+
+    path = tmp_path_factory.mktemp("image") / "astronaut.png"
+    Image.fromarray(np.ascontiguousarray(data.astronaut()[:75, 150:251])).save(path)
+    return path

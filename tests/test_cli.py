@@ -1,0 +1,244 @@
+"""The command line: its JSON, its round trip, and what it says to a mistake."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lic_lab as lab
+from lic_lab import cli
+
+ABLATION_KEYS = {"channel", "local", "global", "refinement", "bpp", "bits_vs_base_percent"}
+
+
+def test_codecs_lists_every_codec_with_stable_keys(untrained_weights, monkeypatch, capsys):
+    monkeypatch.setattr("lic_lab.codecs.registry.parameters", lambda name, size="paper": 1_234_567)
+    assert cli.main(["codecs", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"mlic", "mlic+", "mean-scale"} <= {codec["name"] for codec in found}
+    for codec in found:
+        assert {"name", "size", "parameters", "paper", "weights"} <= set(codec)
+        for weights in codec["weights"]:
+            assert set(weights) == {"quality", "lambda", "digest"}
+    (small,) = [codec for codec in found if (codec["name"], codec["size"]) == ("mlic+", "small")]
+    assert [w["quality"] for w in small["weights"]] == [2]
+
+    assert cli.main(["codecs"]) == 0
+    out = capsys.readouterr().out
+    assert "q2 (lambda 0.0035)" in out
+    assert "1.23 M" in out
+
+
+def test_ablation_has_stable_keys_and_starts_from_the_base(untrained_weights, photograph, capsys):
+    assert cli.main(["ablation", "-q", "2", "--json", str(photograph)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert all(set(row) == ABLATION_KEYS for row in rows)
+    assert [rows[0][part] for part in ("channel", "local", "global")] == ["none"] * 3
+    assert rows[0]["bits_vs_base_percent"] == 0
+
+
+def test_ablation_takes_folders(untrained_weights, photograph, capsys):
+    assert cli.main(["ablation", str(photograph.parent)]) == 0
+    assert "bits_vs_base_percent" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_trace_prints_what_lab_trace_says(untrained_weights, photograph, capsys):
+    assert cli.main(["trace", str(photograph), "-c", "mlic", "--swap", "local=attention", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    codec = lab.load("mlic", 2).swap(local="attention")
+    expected = lab.trace(codec, photograph)
+    assert found["combination"] == codec.combination
+    assert (found["width"], found["height"]) == (101, 75)
+    assert found["bpp"] == pytest.approx(expected.bpp)
+    assert found["psnr"] == pytest.approx(expected.psnr)
+
+    assert cli.main(["trace", str(photograph)]) == 0
+    out = capsys.readouterr().out
+    assert "anchor" in out
+    assert "slice 3" in out
+    assert "PSNR" in out
+
+
+def test_a_file_comes_back_as_the_picture_that_trace_shows(untrained_weights, photograph, tmp_path, capsys):
+    coded, decoded = tmp_path / "a.licl", tmp_path / "a.png"
+    assert cli.main(["compress", str(photograph), "-o", str(coded)]) == 0
+    assert f"{coded.stat().st_size} bytes" in capsys.readouterr().out
+    assert cli.main(["decompress", str(coded), "-o", str(decoded)]) == 0
+    assert "101 x 75" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.asarray(Image.open(decoded)), lab.trace(lab.load("mlic+"), photograph).x_hat)
+
+
+@pytest.mark.parametrize("quality", [2, 3, 4, 5])
+def test_the_shipped_weights_code_a_photograph(quality, photograph, tmp_path):
+    from lic_lab.codecs.weights import cards
+
+    have = [card["quality"] for card in cards("mlic+")]
+    if quality not in have:
+        pytest.skip(f"no weights for quality {quality} in this checkout; it has {have}")
+    coded, decoded = tmp_path / "a.licl", tmp_path / "a.png"
+    assert cli.main(["compress", str(photograph), "-q", str(quality), "-o", str(coded)]) == 0
+    assert cli.main(["decompress", str(coded), "-o", str(decoded)]) == 0
+    difference = np.asarray(Image.open(decoded)).astype(float) - np.asarray(Image.open(photograph))
+    assert 10 * np.log10(255**2 / np.mean(difference**2)) > 24
+
+
+MISTAKES = {
+    "no such image": (["trace", "{tmp}/none.png"], "there is no file"),
+    "no image": (["trace", "{tmp}/text.png"], "can't be read as an image"),
+    "one pixel": (["compress", "{tmp}/pixel.png", "-o", "{tmp}/o"], "at least 8"),
+    "unknown codec": (["trace", "{image}", "-c", "jpeg"], "no weights for 'jpeg'|no codec is called 'jpeg'"),
+    "no weights": (["trace", "{image}", "-q", "6"], "no weights for quality 6; it has 2"),
+    "unknown part": (["trace", "{image}", "--swap", "lokal=none"], "lokal"),
+    "unknown component": (["trace", "{image}", "--swap", "local=swin"], "swin"),
+    "no meaning": (
+        ["trace", "{image}", "--swap", "channel=none", "--swap", "global=intra"],
+        "needs the channel context",
+    ),
+    "swap without name": (["trace", "{image}", "--swap", "local"], "PART=NAME"),
+    "no folder to write to": (["compress", "{image}", "-o", "{tmp}/none/o"], "No such file or directory"),
+    "a folder to write to": (["compress", "{image}", "-o", "{tmp}"], "Is a directory"),
+    "not a stream": (["decompress", "{image}", "-o", "{tmp}/o.png"], "no stream of lic-lab"),
+    "no stream": (["decompress", "{tmp}/none", "-o", "{tmp}/o.png"], "none: No such file"),
+    "lossy output": (["decompress", "{image}", "-o", "{tmp}/o.jpg"], "ends in .png"),
+    "no data": (["ablation"], "LIC_LAB_DATA is not set"),
+    "empty folder": (["ablation", "{tmp}/empty"], "no image in the folder"),
+    "no training images": (
+        ["train", "joint", "--lambda", "1", "--steps", "1", "--checkpoint", "{tmp}/c.pt", "--data", "{tmp}/empty"],
+        "no images in",
+    ),
+    "odd crop": (
+        [
+            "train",
+            "joint",
+            "--lambda",
+            "1",
+            "--steps",
+            "1",
+            "--checkpoint",
+            "{tmp}/c.pt",
+            "--data",
+            ".",
+            "--crop",
+            "99",
+        ],
+        "multiple of 64",
+    ),
+    "no checkpoint to start from": (
+        [
+            "train",
+            "joint",
+            "--lambda",
+            "1",
+            "--steps",
+            "1",
+            "--checkpoint",
+            "{tmp}/c.pt",
+            "--data",
+            ".",
+            "--start",
+            "no",
+        ],
+        "--start is no",
+    ),
+}
+
+
+@pytest.mark.parametrize(("argv", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_told_in_one_line(argv, message, untrained_weights, photograph, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("LIC_LAB_DATA", raising=False)
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    Image.new("RGB", (1, 1)).save(tmp_path / "pixel.png")
+    assert cli.main([arg.format(tmp=tmp_path, image=photograph) for arg in argv]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith(f"lic-lab {argv[0]}: ")
+    assert re.search(message, said.err)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["bogus"], "invalid choice: 'bogus'"),
+        (["trace"], "required: IMAGE"),
+        (["trace", "a.png", "-q", "high"], "invalid int value: 'high'"),
+        (["train", "joint", "--steps", "0"], "0 is not above zero"),
+        (["train", "joint", "--lambda", "nan"], "nan is not above zero"),
+        (["train", "joint", "--seed", "-1"], "-1 is below zero"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(argv, message, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(argv)
+    assert exit_.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_json_has_no_infinity(capsys):
+    cli._print_json({"psnr": float("inf"), "bpp": [float("nan"), 1.5]})
+    assert json.loads(capsys.readouterr().out) == {"psnr": None, "bpp": [None, 1.5]}
+
+
+def run(*argv, **environment):
+    return subprocess.run(
+        [sys.executable, *argv], capture_output=True, text=True, env=os.environ | environment, timeout=120
+    )
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from lic_lab.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'numpy', 'compressai', 'PIL') if m in sys.modules])"
+    )
+    assert run("-c", code).stdout.splitlines()[-1] == "[]"
+
+
+def test_a_mistake_ends_the_process_with_status_2_and_no_traceback(tmp_path):
+    found = run("-m", "lic_lab.cli", "trace", "image.png", LIC_LAB_WEIGHTS=str(tmp_path))
+    assert found.returncode == 2
+    assert found.stdout == ""
+    assert found.stderr.count("\n") == 1
+    assert "no weights for 'mlic+'" in found.stderr
+
+
+def test_train_passes_its_arguments_on(tmp_path, monkeypatch):
+    from lic_lab.training import recipes
+
+    for i in range(2):
+        Image.effect_noise((300, 280), 50 + i).convert("RGB").save(tmp_path / f"{i}.png")
+    seen = []
+    monkeypatch.setattr(recipes, "run", seen.append)
+    monkeypatch.setenv("LIC_LAB_DATA", str(tmp_path.parent))
+    argv = ["train", "finish", "--lambda", "0.013", "--steps", "7", "--checkpoint", str(tmp_path / "c.pt")]
+    argv += ["--lr", "0.01", "--warmup", "1", "--decay", "2", "--batch", "3", "--crop", "64", "--workers", "2"]
+    assert cli.main([*argv, "--linear-steps", "4", "--seed", "5", "--data", str(tmp_path)]) == 0
+    (recipe,) = seen
+    assert recipe == recipes.Recipe(
+        stage="finish",
+        lmbda=0.013,
+        data=str(tmp_path),
+        checkpoint=str(tmp_path / "c.pt"),
+        schedule=recipes.Schedule(steps=7, lr=0.01, warmup=1, decay=2),
+        batch=3,
+        crop=64,
+        seed=5,
+        workers=2,
+        linear_steps=4,
+    )
+
+
+def test_stages_are_those_of_the_recipes():
+    from lic_lab.training.recipes import STAGES
+
+    assert cli.STAGES == STAGES

@@ -20,9 +20,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 
-GENTLE = 0.02
-
-
 @dataclass(frozen=True)
 class Schedule:
     """Warm-up, constant, then linear decay to zero.
@@ -55,7 +52,7 @@ Step = Callable[[int, int], dict[str, Tensor]]  # (step, worker) -> {"loss": ...
 
 
 def train(
-    parameters: Iterable[nn.Parameter],
+    groups: Iterable[tuple[float, list[nn.Parameter]]],
     quantiles: Iterable[nn.Parameter],
     modules: nn.Module,
     step: Step,
@@ -64,31 +61,26 @@ def train(
     checkpoint: Path,
     worker: int = 0,
     workers: int = 1,
-    gently: Iterable[nn.Parameter] = (),
     log_every: int = 50,
 ) -> None:
     """Run or resume one worker's part of a training.
 
     Parameters
     ----------
-    parameters, quantiles
-        What Adam trains with the schedule, and the entropy bottleneck's quantiles, trained on `aux_loss`.
+    groups
+        What Adam trains: parameters with their factor of the schedule's learning rate.
+    quantiles
+        The entropy bottleneck's quantiles, trained on `aux_loss`.
     modules : Module
         Saved in the checkpoint, and restored from it.
     step : callable
         Computes the loss of one step for one worker.
-    gently
-        Those of `parameters` that start near their optimum and get `GENTLE` times the learning rate.
     checkpoint : path
         File to resume from when it exists. The log goes beside it, as JSON lines.
     """
-    parameters, quantiles = list(parameters), list(quantiles)
-    gentle = {id(p) for p in gently}
-    groups = [
-        {"params": [p for p in parameters if id(p) not in gentle], "scale": 1.0},
-        {"params": [p for p in parameters if id(p) in gentle], "scale": GENTLE},
-    ]
-    main = torch.optim.Adam([group for group in groups if group["params"]], lr=schedule.lr)
+    groups, quantiles = list(groups), list(quantiles)
+    parameters = [p for _, group in groups for p in group]
+    main = torch.optim.Adam([{"params": group, "scale": scale} for scale, group in groups if group], lr=schedule.lr)
     aux = torch.optim.Adam(quantiles, lr=1e-3) if quantiles else None
     start, seconds = 0, 0.0
     if checkpoint.exists():

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lic_lab.codecs.shared import MENU, SLICES, SharedLatent
 from lic_lab.training.data import Photographs
-from lic_lab.training.loop import Schedule, launch, train
+from lic_lab.training.loop import Schedule, Step, launch, train
 from lic_lab.training.loss import bits, rate_distortion
 from lic_lab.transforms.residual import STRIDE, start_from_klt
 
 STAGES = ("joint", "finish", "refine")
+Stage = tuple[Callable[[SharedLatent], list[nn.Module]], Step]  # the modules it trains, and its step
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,15 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
     trained, step = stage(codec, photographs, recipe)
     codec.requires_grad_(False)
     quantiles = [p for n, p in codec.named_parameters() if n.endswith("quantiles")] if trained is not _lrp else []
-    parameters = [p for m in trained(codec) for n, p in m.named_parameters() if not n.endswith("quantiles")]
-    for p in parameters + quantiles:
+    groups: dict[float, list[nn.Parameter]] = {}
+    chosen = {id(p) for module in trained(codec) for p in module.parameters()} - {id(p) for p in quantiles}
+    for name, p in codec.named_parameters():
+        if id(p) in chosen and not name.endswith("quantiles"):
+            groups.setdefault(_rate_factor(name), []).append(p)
+    for p in (*quantiles, *(p for group in groups.values() for p in group)):
         p.requires_grad_(True)
     train(
-        parameters,
+        groups.items(),
         quantiles,
         codec,
         step,
@@ -108,8 +113,16 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
         Path(recipe.checkpoint),
         worker,
         workers,
-        gently=[p for n, p in codec.named_parameters() if "linear_path" in n],
     )
+
+
+def _rate_factor(name: str) -> float:
+    """Factor of the learning rate: Adam's steps are of equal size, the useful changes of these weights are not."""
+    if "linear_path" in name:
+        return 0.02  # starts at the KLT, with weights of a few thousandths in g_s
+    if name.startswith("g_s.network.7"):
+        return 0.1  # its outputs are corrections of some hundredths of the pixel range
+    return 0.5 if name.startswith(("g_a", "g_s")) else 1.0
 
 
 def _everything(codec: SharedLatent) -> list[nn.Module]:
@@ -126,25 +139,45 @@ def _lrp(codec: SharedLatent) -> list[nn.Module]:
 
 
 def _start(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> None:
-    """Linear paths from the KLT with the step that is optimal at high rate, sigma from the latent's spread."""
+    """Linear paths from the KLT, sigma from the latent's spread, and networks that see it at unit spread."""
     patches = photographs.crops(40_000, STRIDE, (recipe.seed, 1)).flatten(1)
-    quantisation_step = (6 / (recipe.lmbda * np.log(2))) ** 0.5 / 255  # minimises lambda D^2/12 - log2 D
+    # At high rate lambda D^2/12 - log2 D is least at (6 / (lambda ln 2))^(1/2). Where most coefficients round to zero a
+    # coarser step is better: 2.2 times that one was best of six for lambda 0.0035 and 0.0067.
+    quantisation_step = 2.2 * (6 / (recipe.lmbda * np.log(2))) ** 0.5 / 255
     start_from_klt(codec.g_a, codec.g_s, patches, quantisation_step, len(SLICES))
     spread = (codec.g_a.linear_path.weight.flatten(1) @ patches.T).std(1)  # (M,)
-    for module in (*codec.hyperprior.modules(), *codec.entropy.modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            with torch.no_grad():
-                module.weight *= 6**0.5  # torch's default, variance 1/(3 fan-in), silences a deep GELU network: 2/fan-in
+    order, scale = codec.entropy.order, spread.clamp(min=1)[None, :, None, None]
+    contexts = codec.entropy.contexts
+    with torch.no_grad():
+        for module in (*codec.hyperprior.modules(), *codec.entropy.modules()):
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.weight *= 6**0.5  # torch's default, variance 1/(3 fan-in), silences a deep GELU network
+        codec.hyperprior.h_a[0].weight /= scale
+        for i in range(len(SLICES)):
+            of = order.channels(i)
+            if i:
+                contexts["channel"]["conv"].nets[i - 1][0].weight /= scale[:, : of.start]
+                for intra in contexts["intra"].values():
+                    intra.embed_qk[i - 1].weight /= scale[:, order.channels(i - 1)]
+                    intra.embed_v[i - 1].weight /= scale[:, of]
+                contexts["inter"]["masked"].embed_q[i - 1].weight /= scale[:, of]
+                contexts["inter"]["masked"].embed_kv[i - 1].weight /= scale[:, order.channels(i - 1)]
+            local = contexts["local"]
+            for first in (local["checkerboard"].convs[i], local["stacked"].stacks[i][0], local["attention"].embed[i]):
+                first.weight /= scale[:, of]
+            lrp = codec.entropy.refinements["lrp"].nets["second"][i]
+            lrp[0].weight[:, -of.stop :] /= scale[:, : of.stop]
+            lrp[-1].weight *= 0.01
     for nets in codec.entropy.g_ep.nets.values():
         for i, net in enumerate(nets):
-            S = codec.entropy.order.slices[i]
+            S = order.slices[i]
             with torch.no_grad():
                 net[-1].weight *= 0.1
                 net[-1].bias[:S] = 0
-                net[-1].bias[S:] = spread[codec.entropy.order.channels(i)].log()
+                net[-1].bias[S:] = spread[order.channels(i)].log()
 
 
-def _joint(codec: SharedLatent, photographs: Photographs, recipe: Recipe):  # type: ignore[no-untyped-def]
+def _joint(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
     def step(at: int, worker: int) -> dict[str, Tensor]:
         x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 2, at, worker))
         chosen = random_combination(np.random.default_rng((recipe.seed, 3, at)))  # the same for all workers
@@ -155,7 +188,10 @@ def _joint(codec: SharedLatent, photographs: Photographs, recipe: Recipe):  # ty
         x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 2, at, worker))
         with torch.no_grad():
             y = codec.g_a.linear_path(x)  # type: ignore[misc]
-        return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)))
+        # z pays little at first: at full price it is given up before h_s has learned to use it.
+        rate = _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)))
+        price = min(1.0, 0.05 + at / recipe.linear_steps)
+        return rate | {"loss": rate["bpp"] - (1 - price) * rate["bpp_z"]}
 
     codec.train()
     return _everything, lambda at, worker: (linear_step if at < recipe.linear_steps else step)(at, worker)
@@ -171,42 +207,18 @@ def _rate(codec: SharedLatent, y: Tensor, rng: np.random.Generator) -> dict[str,
     return {"loss": bpp, "bpp": bpp, "bpp_z": bpp_z}
 
 
-def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe):  # type: ignore[no-untyped-def]
-    latents = _latents(codec, photographs, recipe)
-    side = recipe.crop // STRIDE
-    area = np.array([y.shape[1] * y.shape[2] for y in latents], dtype=np.float64)
-
+def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
     def step(at: int, worker: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((recipe.seed, 4, at, worker))
-        crops = []
-        for i in rng.choice(len(latents), recipe.batch, p=area / area.sum()):
-            y = latents[i]
-            top, left = rng.integers(y.shape[1] - side + 1), rng.integers(y.shape[2] - side + 1)
-            crops.append(y[:, top : top + side, left : left + side])
-        return _rate(codec, torch.stack(crops).float(), np.random.default_rng((recipe.seed, 3, at)))
+        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 4, at, worker))
+        with torch.no_grad():
+            y = codec.g_a(x)
+        return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)))
 
     codec.train()
     return _entropy, step
 
 
-@torch.no_grad()
-def _latents(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> list[Tensor]:
-    """y of every training image, float16 (M, h, w), kept beside the checkpoint."""
-    kept = Path(recipe.checkpoint).with_suffix(".latents")
-    if kept.exists():
-        return torch.load(kept, weights_only=True)  # type: ignore[no-any-return]
-    latents = []
-    for i in tqdm(range(len(photographs)), desc="latents of the training images", unit="image", mininterval=5):
-        x = photographs.image(i).permute(2, 0, 1)[None].float() / 255
-        H, W = (side // 64 * 64 for side in x.shape[2:])
-        y = codec.g_a(x[:, :, :H, :W])[0]
-        if min(y.shape[1:]) >= recipe.crop // STRIDE:
-            latents.append(y.half())
-    torch.save(latents, kept)
-    return latents
-
-
-def _refine(codec: SharedLatent, photographs: Photographs, recipe: Recipe):  # type: ignore[no-untyped-def]
+def _refine(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
     codec = codec.swap(channel="none", local="none", global_="none", refinement="lrp")  # type: ignore[assignment]
     order = codec.entropy.order
 

@@ -1,0 +1,34 @@
+"""What a trace tells: pure functions, arrays in and arrays out. Nothing here knows torch or a codec."""
+
+from lic_lab.analysis.attention import head_mean, mean_distance, outline, surroundings
+from lic_lab.analysis.correlation import channel_correlation, cosine_similarity_map, spatial_correlation
+from lic_lab.analysis.entropy_maps import (
+    bit_map,
+    channel_bits,
+    channels_holding,
+    difference,
+    highest_channels,
+    part_table,
+    split,
+)
+from lic_lab.analysis.grid import cell_sides, inside, upsample
+
+__all__ = [
+    "bit_map",
+    "cell_sides",
+    "channel_bits",
+    "channel_correlation",
+    "channels_holding",
+    "cosine_similarity_map",
+    "difference",
+    "head_mean",
+    "highest_channels",
+    "inside",
+    "mean_distance",
+    "outline",
+    "part_table",
+    "spatial_correlation",
+    "split",
+    "surroundings",
+    "upsample",
+]

@@ -82,7 +82,7 @@ def heatmap_png(
     mark : (int, int), optional
         Row and column of a position to outline.
     over : array, optional
-        Picture uint8 (H, W, 3) of size `size` to lay the map over.
+        Picture uint8 (H, W, 3) of size `size` to lay the map over; it is shown in grey.
     opacity : float
         Of the map over the picture, 0 to 1.
     hidden : array, optional
@@ -258,13 +258,13 @@ def _hatch(drawn: Pixels, side: float) -> None:
 
 
 def _blend(over: Pixels, drawn: Pixels, table: Pixels, opacity: float) -> Pixels:
-    """The map over the picture. Hidden positions dim the picture and keep its content."""
+    """The map over the picture, which turns grey so that hue means value. Hidden positions dim the picture."""
     weight = [round(255 * opacity)] * _COLOURS + [165, 165, 0, 0]
     dim = table.copy()
     dim[[_HIDDEN, _HATCH]] = [[25], [120]]
     colour, mask = Image.fromarray(drawn), Image.fromarray(np.array(weight, np.uint8)[drawn])
     colour.putpalette(dim.tobytes())
-    return np.array(Image.composite(colour.convert("RGB"), Image.fromarray(over), mask))
+    return np.array(Image.composite(colour.convert("RGB"), Image.fromarray(over).convert("L").convert("RGB"), mask))
 
 
 def _outline(
@@ -308,7 +308,7 @@ def _encode(pixels: Pixels, table: Pixels | None = None) -> bytes:
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", W, H, 8, kind, 0, 0, 0))]
     if table is not None:
         chunks.append((b"PLTE", table.tobytes()))
-    chunks += [(b"IDAT", zlib.compress(filtered, 1)), (b"IEND", b"")]
+    chunks += [(b"IDAT", zlib.compress(filtered.tobytes(), 1)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )

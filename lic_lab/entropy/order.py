@@ -68,7 +68,7 @@ class Step:
         if self.positions is None:
             grid[:, channels] = values.reshape(B, -1, H, W)
         else:
-            grid[:, channels].view(B, -1, H * W)[:, :, self.positions] = values
+            grid[:, channels].view(B, -1, H * W).index_copy_(2, self.positions, values)
         return grid
 
 

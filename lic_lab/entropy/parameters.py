@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lic_lab.entropy.order import CodingOrder
+from lic_lab.layers.pointwise import Pointwise
 
 
 class Parameters(nn.Module):
@@ -69,7 +70,7 @@ class Parameters(nn.Module):
                 parts.append(features[slot])
             elif kind in self.absent:
                 parts.append(self.absent[kind][slot][i][None, :, None].expand(B, -1, n))
-        mu, log_sigma = self.nets[kind][i](torch.cat(parts, 1).unsqueeze(2)).squeeze(2).chunk(2, 1)
+        mu, log_sigma = self.nets[kind][i](torch.cat(parts, 1)).chunk(2, 1)
         return mu, log_sigma
 
 
@@ -106,5 +107,5 @@ def _network(
     widths = [in_channels, *hidden, out_channels]
     layers: list[nn.Module] = []
     for a, b in pairwise(widths):
-        layers += [nn.Conv2d(a, b, 1), activation()]
+        layers += [Pointwise(a, b), activation()]
     return nn.Sequential(*layers[:-1])

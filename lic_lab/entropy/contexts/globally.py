@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from lic_lab.entropy.order import CodingOrder, Step
 from lic_lab.entropy.seen import Seen
 from lic_lab.layers.attention import masked_softmax
 from lic_lab.layers.ffn import FeedForward
-from lic_lab.layers.masks import beyond_window
+from lic_lab.layers.masks import beyond_window, checkerboard
 from lic_lab.layers.tap import tap
 
 PATCH = 64  # positions a side (1024 pixels) [ours]
@@ -42,6 +44,37 @@ def patches(height: int, width: int, patch: int) -> Iterator[tuple[slice, slice]
             yield rows, columns
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Which positions ask, which answer, and which of these pairs may meet.
+
+    Attributes
+    ----------
+    queries, keys : {"anchor", "nonanchor", "all"}
+    beyond : int or None
+        Size of the local receptive field that is masked around each query (Fig. 10); None for no mask.
+    """
+
+    queries: str
+    keys: str
+    beyond: int | None = None
+
+    @lru_cache(maxsize=16)  # noqa: B019 - three instances in all, which live as long as the module
+    def of(self, height: int, width: int, parity: str, device: str) -> tuple[Tensor, Tensor, Tensor | None]:
+        """(flat positions of the queries, of the keys, boolean (queries, keys) or None for all pairs)."""
+        anchors = checkerboard(height, width, parity)
+        sides = {"anchor": anchors, "nonanchor": ~anchors, "all": torch.ones_like(anchors)}
+        at, to = (sides[name].flatten().nonzero().squeeze(1) for name in (self.queries, self.keys))
+        visible = None if self.beyond is None else beyond_window(height, width, self.beyond)[at][:, to].to(device)
+        return at.to(device), to.to(device), visible
+
+
+def _heads(grid: Tensor, positions: Tensor, heads: int) -> Tensor:
+    """Values of `grid` (B, S, h, w) at flat `positions` (n,), by head: (B, heads, S / heads, n)."""
+    values = grid.flatten(2).index_select(2, positions)
+    return values.view(len(grid), heads, -1, len(positions))
+
+
 class GlobalContext(Context):
     """What the intra- and the inter-slice context share: patches, refinement and feed-forward."""
 
@@ -62,31 +95,27 @@ class GlobalContext(Context):
         """Whether a latent of this size is processed in patches."""
         return height > self.patch or width > self.patch
 
-    def _attend(self, name: str, i: int, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, keys: Tensor, hide: bool) -> Tensor:
-        """softmax(q k^T / sqrt(S) + mask) v on grids: queries where `rows`, keys where `keys` (boolean H, W).
+    def _attend(self, name: str, i: int, q: Tensor, k: Tensor, v: Tensor, pairs: Pairs) -> Tensor:
+        """softmax(q k^T / sqrt(S) + mask) v of Eq. 9 and 12, patch by patch.
 
-        `q`, `k`, `v` are (B, S, H, W); the result too, zero where there is no query.
+        `q`, `k`, `v` are grids (B, S, H, W); the result too, zero where there is no query.
         """
         B, S, H, W = v.shape
-        h = self.heads
         out = torch.zeros_like(v)
         for r, c in patches(H, W, self.patch):
-            at = rows[r, c].flatten().nonzero().squeeze(1)
-            to = keys[r, c].flatten().nonzero().squeeze(1)
+            h, w = r.stop - r.start, c.stop - c.start
+            at, to, visible = pairs.of(h, w, self.order.parity, str(v.device))
             if not len(at) or not len(to):
                 continue
-            size = rows[r, c].shape
-            visible = torch.ones(len(at), len(to), dtype=torch.bool, device=v.device)
-            if hide:
-                visible = beyond_window(*size, self.kernel).to(v.device)[at][:, to]
-            qp = q[:, :, r, c].flatten(2)[:, :, at].view(B, h, -1, len(at))
-            kp = k[:, :, r, c].flatten(2)[:, :, to].view(B, h, -1, len(to))
-            vp = v[:, :, r, c].flatten(2)[:, :, to].view(B, h, -1, len(to))
-            weights = masked_softmax(qp.mT @ kp * qp.shape[2] ** -0.5, visible)  # (B, h, queries, keys)
-            tap(f"{name}.attention", weights, slice=i, rows=(r.start, r.stop), columns=(c.start, c.stop), queries=at, keys=to, kernel=self.kernel)
-            patch = out.new_zeros(B, S, size[0] * size[1])
-            patch = patch.index_copy(2, at, (vp @ weights.mT).reshape(B, S, -1))
-            out[:, :, r, c] = patch.view(B, S, *size)
+            qp = _heads(q[:, :, r, c], at, self.heads)
+            kp = _heads(k[:, :, r, c], to, self.heads)
+            vp = _heads(v[:, :, r, c], to, self.heads)
+            weights = masked_softmax(qp.mT @ kp * qp.shape[2] ** -0.5, visible)  # (B, heads, queries, keys)
+            where = {"rows": (r.start, r.stop), "columns": (c.start, c.stop), "queries": at, "keys": to}
+            tap(f"{name}.attention", weights, slice=i, kernel=self.kernel, **where)
+            attended = (vp @ weights.mT).reshape(B, S, -1)
+            patch = attended.new_zeros(B, S, h * w).index_copy(2, at, attended)
+            out[:, :, r, c] = patch.view(B, S, h, w)
         return out
 
     def _finish(self, i: int, attended: Tensor, shortcut: Tensor, step: Step) -> Tensor:
@@ -113,6 +142,7 @@ class IntraSliceContext(GlobalContext):
     ):
         super().__init__(order, kernel, heads, expand, patch)
         self.mask = mask
+        self.pairs = Pairs("nonanchor", "anchor", kernel if mask else None)
         pairs = list(zip(order.slices[:-1], order.slices[1:], strict=True))
         self.embed_qk = nn.ModuleList(nn.Conv2d(previous, 2 * S, 1) for previous, S in pairs)
         self.embed_v = nn.ModuleList(nn.Conv2d(S, S, 1) for _, S in pairs)
@@ -122,7 +152,7 @@ class IntraSliceContext(GlobalContext):
         q, k = self.embed_qk[i - 1](seen.slice(i - 1)).chunk(2, 1)
         v = self.embed_v[i - 1](seen.anchors(i)) * anchors
         name = "intra" if self.mask else "intra-unmasked"
-        attended = self._attend(name, i, q, k, v, ~anchors, anchors, hide=self.mask)
+        attended = self._attend(name, i, q, k, v, self.pairs)
         return self._finish(i, attended, v, step)
 
 
@@ -140,8 +170,7 @@ class InterSliceContext(GlobalContext):
         self.embed_kv = nn.ModuleList(nn.Conv2d(previous, 2 * S, 1) for previous, S in pairs)
 
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
-        anchors = seen.anchor_mask()
         q = self.embed_q[i - 1](seen.anchors(i))
         k, v = self.embed_kv[i - 1](seen.slice(i - 1)).chunk(2, 1)
-        attended = self._attend("inter", i, q, k, v, anchors, torch.ones_like(anchors), hide=False)
+        attended = self._attend("inter", i, q, k, v, Pairs("anchor", "all"))
         return self._finish(i, attended, v, step)

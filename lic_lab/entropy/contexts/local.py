@@ -113,27 +113,26 @@ class AttentionContext(Context):
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         y_a = seen.anchors(i)
         B, S, H, W = y_a.shape
-        K, h = self.kernel, self.heads
-        qkv = self.embed[i](y_a) * seen.anchor_mask()  # (B, 3S, H, W); zeros outside the image stay masked below
-        inside = torch.ones(1, 1, H, W, device=y_a.device)
-        n = H * W if step.positions is None else len(step.positions)
-        windows = self._windows(qkv, step, n)  # (B, n, A, 3S)
-        valid = self._windows(inside, step, n)[0, :, :, 0] > 0  # (n, A)
-        q, k, v = windows.reshape(B, n, -1, 3, h, S // h).permute(3, 0, 1, 4, 2, 5)  # each (B, n, h, A, S/h)
+        h = self.heads
+        at = torch.arange(H * W, device=y_a.device) if step.positions is None else step.positions
+        n = len(at)
+        cells, valid = self._cells(at, H, W)  # (n, A) rows of the table, and whether they lie in the image
+        table = self.embed[i](y_a).flatten(2).mT  # (B, H W, 3S): a row for each position, so that gathering is fast
+        windows = table.index_select(1, cells.flatten()).view(B, n, -1, 3, h, S // h)
+        q, k, v = windows.permute(3, 0, 1, 4, 2, 5)  # each (B, n, h, A, S/h)
         scores = q @ k.mT * (S // h) ** -0.5 + self.bias[i][:, self.relative]  # (B, n, h, A, A)
         weights = masked_softmax(scores, valid[:, None, None, :])
         tap("local.attention", weights, slice=i, positions=step.positions)
-        attended = (weights @ v * valid[:, None, :, None]).permute(0, 1, 3, 2, 4)  # Eq. 6: (B, n, A, h, S/h)
+        attended = (weights @ v * valid[:, None, :, None]).transpose(2, 3)  # Eq. 6: (B, n, A, h, S/h)
         fused = self.fuse[i](attended.reshape(B, n, -1))  # Eq. 7: the K x K convolution, at the windows' centres
         return self.ffn[i](fused).mT  # Eq. 8: (B, 2S, n)
 
-    def _windows(self, grid: Tensor, step: Step, n: int) -> Tensor:
-        """K x K windows around the step's positions, anchors only: (B, n, A, C)."""
-        B, C = grid.shape[:2]
-        unfolded = F.unfold(grid, self.kernel, padding=self.kernel // 2)  # (B, C K K, H W)
-        if step.positions is not None:
-            unfolded = unfolded.index_select(2, step.positions)
-        return unfolded.view(B, C, -1, n)[:, :, self.cells].permute(0, 3, 2, 1)
+    def _cells(self, at: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:
+        """Flat positions (n, A) of the anchors in the windows around `at`, and whether each lies in the image."""
+        rows = (at // W)[:, None] + self.cells // self.kernel - self.kernel // 2
+        columns = (at % W)[:, None] + self.cells % self.kernel - self.kernel // 2
+        valid = (rows >= 0) & (rows < H) & (columns >= 0) & (columns < W)
+        return torch.where(valid, rows * W + columns, 0), valid
 
     def mask(self) -> Tensor:
         """The mask of Figure 7: boolean (K*K, K*K), True where query and key may interact."""

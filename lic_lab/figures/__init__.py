@@ -1,0 +1,24 @@
+"""Figures for papers: one function each, from a trace to a matplotlib figure. `png` makes fast pictures for widgets."""
+
+from lic_lab.figures.attention_maps import attention
+from lic_lab.figures.bits import bit_map, bit_map_difference, bit_split
+from lic_lab.figures.channels import channel_entropy
+from lic_lab.figures.correlations import cosine_similarity, spatial_correlation
+from lic_lab.figures.reconstructions import reconstruction
+from lic_lab.figures.savings import ablation
+from lic_lab.figures.style import COLUMN, PAGE, STYLE
+
+__all__ = [
+    "COLUMN",
+    "PAGE",
+    "STYLE",
+    "ablation",
+    "attention",
+    "bit_map",
+    "bit_map_difference",
+    "bit_split",
+    "channel_entropy",
+    "cosine_similarity",
+    "reconstruction",
+    "spatial_correlation",
+]

@@ -1,0 +1,81 @@
+"""Where a query looks, and where its mask does not let it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lic_lab import analysis
+from lic_lab.figures import maps
+from lic_lab.figures.style import MAP, PAGE, new, styled
+
+if TYPE_CHECKING:
+    from lic_lab.tracing import Trace
+
+
+@styled
+def attention(
+    trace: Trace,
+    component: str,
+    slice: int,
+    position: tuple[int, int],
+    head: int | None = None,
+    width: float = PAGE,
+) -> Figure:
+    """The attention map of one position over the picture, with its mask hatched (MLIC, Figure 13).
+
+    Parameters
+    ----------
+    trace : Trace
+        Made with the component on and its maps kept.
+    component : str
+        One of `Trace.attentions`: "local", "intra" or "inter".
+    slice : int
+        The slice that is being coded.
+    position : (int, int)
+        Row and column of the symbol, in latent positions. Where it asks nothing, its nearest neighbour that
+        does is shown, and marked.
+    head : int, optional
+        One head; by default their mean.
+    width : float
+        Of the figure in inches.
+
+    Raises
+    ------
+    ValueError
+        For a component, slice, position or head that is not there.
+    """
+    found = trace.attention(component, slice, position)
+    weights = 100 * analysis.head_mean(found.weights, head)
+    pixels = trace.x.shape[:2]
+    shape = found.visible.shape
+    figure = new(width, maps.height_of_row(pixels, width, 2, spare=0.6))
+    left, right = figure.subplots(1, 2)
+    maps.picture(left, trace.x)
+    left.set_title("image, query marked")
+    maps.picture(right, trace.x, grey=True)
+    seen = weights[np.isfinite(weights)]
+    # A few keys can hold most of the weight: they clip, so that the rest can be told apart.
+    high = float(np.percentile(seen, 99.5) if seen.size > 200 else seen.max(initial=0)) or 1.0
+    clipped = bool((seen > high).any())
+    drawn = maps.latent_map(right, weights, pixels, 0, high, MAP, opacity=0.9)
+    maps.hatch(right, ~found.visible, pixels)
+    for ax in (left, right):
+        maps.mark(ax, found.position, pixels, shape)
+    top, bottom, first, last = analysis.surroundings(found.visible, found.position)
+    if (bottom - top) * (last - first) < 0.25 * shape[0] * shape[1]:
+        tall, wide = analysis.cell_sides(pixels, (shape[0], shape[1]))
+        # Keep the panel's proportions: a local window is shown with the picture around it.
+        H, W = pixels
+        scale = max((bottom - top) * tall / H, (last - first) * wide / W)
+        y, x = (found.position[0] + 0.5) * tall, (found.position[1] + 0.5) * wide
+        y0 = min(max(y - scale * H / 2, 0), H * (1 - scale))
+        x0 = min(max(x - scale * W / 2, 0), W * (1 - scale))
+        right.set(xlim=(x0, x0 + scale * W), ylim=(y0 + scale * H, y0))
+    right.set_ylabel("")
+    which = "" if head is None else f", head {head}"
+    right.set_title(f"{component}, slice {slice}{which} (masked: hatched)")
+    maps.colour_bar(right, drawn, "attention weight (%)", extend="max" if clipped else "neither")
+    return figure

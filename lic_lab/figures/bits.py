@@ -1,0 +1,136 @@
+"""Where the bits go: on the picture, between two runs, over the parts of the stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from lic_lab import analysis
+from lic_lab.figures import maps
+from lic_lab.figures.style import COLUMN, GREY, OTHER, PAGE, SIGNED, new, styled
+
+if TYPE_CHECKING:
+    from lic_lab.tracing import Trace
+
+UNIT = "bits per latent position"
+
+
+@styled
+def bit_map(trace: Trace, over_image: bool = False, high: float | None = None, width: float | None = None) -> Figure:
+    """Bits of y at each latent position, beside the picture or over it.
+
+    Parameters
+    ----------
+    trace : Trace
+    over_image : bool
+        Lay the map over the picture (in grey), for one column.
+    high : float, optional
+        Bits of the last colour; give the same to figures that are to be compared.
+    width : float, optional
+        Of the figure in inches: by default a page beside the picture, a column over it.
+    """
+    pixels = trace.x.shape[:2]
+    panels = 1 if over_image else 2
+    width = width or (COLUMN if over_image else PAGE)
+    figure = new(width, maps.height_of_row(pixels, width, panels, spare=0.6))
+    axes = figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
+    maps.picture(axes[0], trace.x, grey=over_image)
+    if not over_image:
+        axes[0].set_title("image")
+    drawn = maps.latent_map(axes[-1], trace.bit_map, pixels, 0, high, opacity=0.65 if over_image else 1)
+    axes[-1].set_title(f"y: {trace.bpp['y']:.3f} bpp")
+    if not over_image:
+        axes[-1].set_ylabel("")
+    maps.colour_bar(axes[-1], drawn, UNIT)
+    return figure
+
+
+@styled
+def bit_map_difference(a: Trace, b: Trace, limit: float | None = None, width: float = PAGE) -> Figure:
+    """Bits of run `b` less bits of run `a` on the same image: blue where `b` is cheaper.
+
+    Parameters
+    ----------
+    a, b : Trace
+    limit : float, optional
+        Bits of the strongest colours.
+    width : float
+        Of the figure in inches.
+
+    Raises
+    ------
+    ValueError
+        When the runs are not on the same image.
+    """
+    if a.x.shape != b.x.shape or not np.array_equal(a.x, b.x):
+        raise ValueError("a and b are runs on different images; trace the same image twice")
+    values = analysis.difference(a.bit_map, b.bit_map)
+    limit = limit or float(np.abs(values).max()) or 1.0
+    pixels = a.x.shape[:2]
+    figure = new(width, maps.height_of_row(pixels, width, 2, spare=0.6))
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    maps.picture(left, a.x)
+    left.set_title("image")
+    drawn = maps.latent_map(right, values, pixels, -limit, limit, SIGNED)
+    right.set_title(f"B \N{MINUS SIGN} A: {b.bpp['y'] - a.bpp['y']:+.4f} bpp in y".replace("-", "\N{MINUS SIGN}"))
+    right.set_ylabel("")
+    maps.colour_bar(right, drawn, f"difference ({UNIT})")
+    return figure
+
+
+@styled
+def bit_split(trace: Trace, width: float = COLUMN) -> Figure:
+    """Bits per pixel of z and of each slice, by part of the spatial pattern (anchor and non-anchor).
+
+    Parameters
+    ----------
+    trace : Trace
+    width : float
+        Of the figure in inches.
+    """
+    matrix = analysis.split(trace.bits, trace.parts, trace.slices) / trace.pixels
+    names = [f"slice {i}" for i in range(len(trace.slices))] if len(trace.slices) > 1 else ["y"]
+    has_z = trace.z_bits.size > 0
+    labels = (["z"] if has_z else []) + names
+    figure = new(width, 0.75 + 0.2 * len(labels) + (0.2 if len(trace.parts) > 1 else 0))
+    ax = figure.subplots()
+    rows = np.arange(len(labels))
+    if has_z:
+        ax.barh(0, trace.bpp["z"], color="0.55")
+    colours = colormaps[OTHER](np.linspace(0.15, 0.85, max(2, len(trace.parts))))
+    start = np.zeros(len(names))
+    for part, values, colour in zip(trace.parts, matrix.T, colours, strict=False):
+        ax.barh(
+            rows[int(has_z) :],
+            values,
+            left=start,
+            color=colour,
+            label=f"{_PART_NAMES.get(part, part)}: {values.sum():.3f} bpp",
+        )
+        start = start + values
+    ends = ([trace.bpp["z"]] if has_z else []) + start.tolist()
+    total = trace.bpp["total"] or 1.0
+    for row, end in zip(rows, ends, strict=True):
+        ax.annotate(
+            f"{100 * end / total:.1f} %",
+            (end, row),
+            (2, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=7,
+            color=GREY,
+        )
+    ax.set(yticks=rows, yticklabels=labels, xlabel="rate (bits per pixel)", ylabel="part of the stream")
+    ax.set_xlim(0, 1.18 * max(*ends, 1e-9))
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", length=0)
+    ax.set_title(f"total {trace.bpp['total']:.3f} bpp")
+    if len(trace.parts) > 1:
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(trace.parts))
+    return figure
+
+
+_PART_NAMES = {"anchor": "anchors", "nonanchor": "non-anchors", "all": "all positions", "wavefront": "raster"}

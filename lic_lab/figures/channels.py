@@ -1,0 +1,81 @@
+"""The bits of each channel, and what the dearest channels look like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from lic_lab import analysis
+from lic_lab.figures.style import CYCLE, OTHER, PAGE, SIGNED, new, styled
+
+if TYPE_CHECKING:
+    from lic_lab.tracing import Trace
+
+
+@styled
+def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> Figure:
+    """Bits of every channel, sorted, coloured by slice, with the symbols of the channels that cost most.
+
+    Parameters
+    ----------
+    trace : Trace
+    thumbnails : int
+        Channels to show as pictures (MLIC, Figure 1), 0 for none.
+    width : float
+        Of the figure in inches.
+
+    Raises
+    ------
+    ValueError
+        For less than 0 thumbnails, or more than there are channels.
+    """
+    M = len(trace.bits)
+    if not 0 <= thumbnails <= M:
+        raise ValueError(f"thumbnails is {thumbnails}; the latent has {M} channels, so it must lie in 0 to {M}")
+    total = analysis.channel_bits(trace.bits)
+    order = analysis.highest_channels(trace.bits)
+    pixels = trace.x.shape[:2]
+    shown = analysis.inside(trace.symbols[order[:thumbnails]], pixels)
+    strip = 0.0
+    if thumbnails:
+        strip = min(1.6, (width - 0.4) / thumbnails * shown.shape[1] / shown.shape[2]) + 0.35
+    figure = new(width, 2.1 + strip)
+    above, below = figure, None
+    if thumbnails:
+        above, below = figure.subfigures(2, 1, height_ratios=[2.1, strip])
+    ax = above.subplots()
+    slice_of = np.repeat(np.arange(len(trace.slices)), trace.slices)[order]
+    colours = _slice_colours(len(trace.slices))
+    ax.bar(np.arange(M) + 1, total[order], width=1.0, color=colours[slice_of], linewidth=0)
+    most = analysis.channels_holding(trace.bits, 0.9)
+    ax.set(xlabel="rank of the channel", ylabel="bits per channel", xlim=(0.5, M + 0.5), ylim=(0, None))
+    ax.set_title(f"{most} of {M} channels hold 90 % of the bits of y ({trace.codec})")
+    if len(trace.slices) > 1:
+        handles = [Patch(color=c, label=f"slice {i}") for i, c in enumerate(colours)]
+        ax.legend(handles=handles, ncols=1 if len(handles) <= 6 else 2, loc="upper right")
+    if below is not None:
+        for ax, channel, symbols in zip(
+            np.atleast_1d(below.subplots(1, thumbnails)), order[:thumbnails], shown, strict=True
+        ):
+            limit = float(np.abs(symbols).max()) or 1.0
+            ax.imshow(symbols, cmap=SIGNED, vmin=-limit, vmax=limit)
+            ax.set(xticks=[], yticks=[])
+            share = 100 * total[channel] / (total.sum() or 1)
+            ax.set_title(f"channel {channel}: {share:.1f} %", fontsize=7, pad=3)
+            ax.set_xlabel(f"symbols \N{PLUS-MINUS SIGN}{limit:.0f}", fontsize=7, labelpad=2)
+            for spine in ax.spines.values():
+                spine.set_visible(True)
+    return figure
+
+
+def _slice_colours(n: int) -> np.ndarray:
+    """One colour a slice: distinct ones while there are enough, then a sequence."""
+    if n <= len(CYCLE):
+        from matplotlib.colors import to_rgba
+
+        return np.array([to_rgba(c) for c in CYCLE[:n]])
+    return np.asarray(colormaps[OTHER](np.linspace(0, 0.95, n)))

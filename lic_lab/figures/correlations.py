@@ -1,0 +1,106 @@
+"""How alike positions are: before the entropy model (cosine similarity), and after it (spatial correlation)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lic_lab import analysis
+from lic_lab.figures import maps
+from lic_lab.figures.style import COLUMN, PAGE, SIGNED, new, styled
+
+if TYPE_CHECKING:
+    from lic_lab.tracing import Trace
+
+
+@styled
+def cosine_similarity(
+    trace: Trace, position: tuple[int, int], slice: int | Sequence[int] | None = None, width: float | None = None
+) -> Figure:
+    """Spatial cosine similarity of y_hat with one position (MLIC, Figure 2), whole or by slice (Figure 8).
+
+    Parameters
+    ----------
+    trace : Trace
+    position : (int, int)
+        Row and column of the reference, in latent positions.
+    slice : int or sequence of int, optional
+        One panel each; by default all channels together.
+    width : float, optional
+        Of the figure in inches.
+
+    Raises
+    ------
+    ValueError
+        For a position or slice that is not there.
+    """
+    panels: list[int | None] = [None] if slice is None else [slice] if isinstance(slice, int) else list(slice)
+    for i in panels:
+        if i is not None and not 0 <= i < len(trace.slices):
+            raise ValueError(f"slice is {i}; this trace has slices 0 to {len(trace.slices) - 1}")
+    if not panels:
+        raise ValueError("no slice was given; give one, several, or None for all channels")
+    pixels = trace.x.shape[:2]
+    width = width or PAGE
+    figure = new(width, maps.height_of_row(pixels, width, len(panels) + 1, spare=0.6))
+    axes = figure.subplots(1, len(panels) + 1, sharex=True, sharey=True)
+    maps.picture(axes[0], trace.x)
+    axes[0].set_title("image")
+    for ax, i in zip(axes[1:], panels, strict=True):
+        latent = trace.y_hat if i is None else trace.y_hat[trace.channels(i)]
+        similarity = analysis.cosine_similarity_map(latent, position)
+        drawn = maps.latent_map(ax, similarity, pixels, -1, 1, SIGNED)
+        ax.set_title("all channels" if i is None else f"slice {i}")
+        ax.set_ylabel("")
+    maps.colour_bar(axes[-1], drawn, "cosine similarity (\N{MINUS SIGN}1 to 1)")
+    for ax in axes:
+        maps.mark(ax, position, pixels, trace.y_hat.shape[1:])
+    return figure
+
+
+@styled
+def spatial_correlation(trace: Trace, reach: int = 4, limit: float | None = None, width: float = COLUMN) -> Figure:
+    """Correlation of (y_hat - mu) / sigma between positions at an offset (AICT, Figure 10): what is left to find.
+
+    Parameters
+    ----------
+    trace : Trace
+    reach : int
+        Largest offset in latent positions; smaller on a small latent.
+    limit : float, optional
+        Correlation of the strongest colours; give the same to figures that are to be compared. By default the strongest
+        off the centre, but at least 0.1, so that noise looks like noise. The centre is always 1, and black.
+    width : float
+        Of the figure in inches.
+    """
+    normalised = analysis.inside(trace.normalised, trace.x.shape[:2])
+    reach = min(reach, *(n - 1 for n in normalised.shape[1:]))
+    rho = analysis.spatial_correlation(normalised, reach)
+    around = rho.copy()
+    around[reach, reach] = np.nan
+    limit = limit or max(0.1, float(np.nanmax(np.abs(around), initial=0)))
+    figure = new(width, 0.86 * width)
+    ax = figure.subplots()
+    ax.set_facecolor("black")
+    edge = reach + 0.5
+    drawn = ax.imshow(
+        np.ma.masked_invalid(around), cmap=SIGNED, vmin=-limit, vmax=limit, extent=(-edge, edge, edge, -edge)
+    )
+    ax.set(xlabel="column offset (latent positions)", ylabel="row offset (latent positions)")
+    ax.set(xticks=range(-reach, reach + 1), yticks=range(-reach, reach + 1))
+    ax.text(0, 0, "1", color="white", ha="center", va="center")
+    if reach <= 4:
+        for i, j in np.ndindex(rho.shape):
+            if (i, j) != (reach, reach):
+                dark = abs(rho[i, j]) > 0.6 * limit
+                text = f"{round(100 * rho[i, j])}".replace("-", "\N{MINUS SIGN}")
+                colour = "white" if dark else "black"
+                ax.text(j - reach, i - reach, text, ha="center", va="center", fontsize=5.5, color=colour)
+    near = np.abs(around[max(0, reach - 1) : reach + 2, max(0, reach - 1) : reach + 2])
+    if reach:
+        ax.set_title(f"mean |\N{GREEK SMALL LETTER RHO}| of the 8 neighbours: {np.nanmean(near):.3f}")
+    maps.colour_bar(ax, drawn, "correlation (numbers: percent)")
+    return figure

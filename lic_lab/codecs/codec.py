@@ -10,7 +10,8 @@ Without a hyperprior the middle is empty and only y is coded.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import torch
@@ -86,8 +87,8 @@ class Codec(CompressionModel):
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Code images: ``strings`` [y strings, z strings], one of each per image, and ``shape`` of z (else of y).
 
-        Images are coded one by one: in a batch, arithmetic rounds differently than for an image alone, and a decoder
-        whose probabilities differ in the last digit can decode garbage.
+        Images are coded one by one and the probabilities computed in one thread: in a batch or with several threads
+        arithmetic rounds differently, and a decoder whose probabilities differ in the last digit can decode garbage.
 
         Raises
         ------
@@ -102,10 +103,11 @@ class Codec(CompressionModel):
             for image in x.split(1):
                 y = self.g_a(image)
                 side, size = Side(y[:, :0]), (y.shape[2], y.shape[3])
-                if self.hyperprior is not None:
-                    side, size = self.hyperprior.compress(y)
-                    z_strings += side.strings or []
-                y_strings += self.entropy.compress(y, side.hyper)[0]
+                with _one_thread():
+                    if self.hyperprior is not None:
+                        side, size = self.hyperprior.compress(y)
+                        z_strings += side.strings or []
+                    y_strings += self.entropy.compress(y, side.hyper)[0]
         return {"strings": [y_strings] if self.hyperprior is None else [y_strings, z_strings], "shape": size}
 
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
@@ -120,11 +122,12 @@ class Codec(CompressionModel):
         found = []
         with torch.no_grad():
             for of_image in zip(*strings, strict=True):
-                if self.hyperprior is None:
-                    hyper = next(self.parameters()).new_empty(1, 0, *shape)
-                else:
-                    hyper = self.hyperprior.decompress([of_image[1]], (shape[0], shape[1]))
-                y_hat = self.entropy.decompress([of_image[0]], hyper)
+                with _one_thread():
+                    if self.hyperprior is None:
+                        hyper = next(self.parameters()).new_empty(1, 0, *shape)
+                    else:
+                        hyper = self.hyperprior.decompress([of_image[1]], (shape[0], shape[1]))
+                    y_hat = self.entropy.decompress([of_image[0]], hyper)
                 found.append(self.g_s(y_hat).clamp(0, 1))
         return {"x_hat": torch.cat(found)}
 
@@ -183,6 +186,17 @@ class Codec(CompressionModel):
                 "lab.trace, which pads"
             )
         return x.contiguous()  # channels-last input corrupts the heap inside torch 2.15's CPU convolutions
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the number of threads outside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 __all__ = ["Coded", "Codec", "Side"]

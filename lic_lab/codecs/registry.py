@@ -46,7 +46,7 @@ _MINNEN = (
 )
 _CHARM = "Minnen, Singh: Channel-wise autoregressive entropy models for learned image compression, ICIP 2020"
 _MLIC = (
-    "Jiang, Yang, Ning, Gao, Zhai, Wang: MLIC: Multi-reference entropy model for learned image compression, "
+    "Jiang, Yang, Zhai, Ning, Gao, Wang: MLIC: Multi-reference entropy model for learned image compression, "
     "ACM MM 2023"
 )
 

@@ -1,0 +1,66 @@
+"""What the tests of the laws share: real photographs, and codecs whose random weights give symbols worth coding."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import skimage.data
+import torch
+from torch import Tensor
+
+from lic_lab.codecs import registry
+from lic_lab.codecs.codec import Codec
+from lic_lab.codecs.shared import SharedLatent, combinations
+from lic_lab.entropy.model import EntropyModel
+from lic_lab.image import pad
+
+PHOTOGRAPHS = {"astronaut": (60, 150), "chelsea": (20, 90), "coffee": (80, 130)}  # name -> top left of the crop
+COMBINATIONS = combinations()
+CODED = tuple(name for name in registry.names() if name != "factorized")  # those with an EntropyModel
+
+
+def name_of(combination: dict[str, str]) -> str:
+    return "-".join(combination.values())
+
+
+def photograph(name: str, height: int, width: int) -> Tensor:
+    """A crop of a photograph bundled with scikit-image, padded as lab.trace pads: (1, 3, H, W) in [0, 1]."""
+    top, left = PHOTOGRAPHS[name]
+    pixels = getattr(skimage.data, name)()[top : top + height, left : left + width]
+    assert pixels.shape[:2] == (height, width)
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float() / 255
+    return pad(x)[0]
+
+
+@lru_cache(maxsize=4)
+def lively(name: str, size: str = "small") -> Codec:
+    """Random weights, the latent scaled to a standard deviation of 1, as its sigmas are; ready to code."""
+    torch.manual_seed(len(name))
+    codec = SharedLatent() if name == "shared" else registry.create(name, size)
+    codec.eval()
+    outputs = [codec.g_a[-1]] if isinstance(codec.g_a, torch.nn.Sequential) else [codec.g_a.network[-1]]
+    outputs += [codec.g_a.linear_path] if getattr(codec.g_a, "linear_path", None) is not None else []
+    with torch.no_grad():
+        factor = 1 / codec.g_a(photograph("astronaut", 128, 128)).std()
+        for layer in outputs:
+            layer.weight *= factor
+            layer.bias *= factor
+        for context in codec.modules():  # a zero relative position bias would hide a wrong index
+            if hasattr(context, "relative"):
+                for bias in context.bias:
+                    bias.normal_()
+    codec.update()
+    return codec
+
+
+def hyper_like(codec: Codec, height: int, width: int, seed: int = 0) -> Tensor:
+    """Random Phi_h for a latent of this size."""
+    z_channels = codec.hyperprior.bottleneck.channels
+    with torch.no_grad():
+        channels = codec.hyperprior.h_s(torch.zeros(1, z_channels, 1, 1)).shape[1]
+    return torch.randn(1, channels, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def latent_like(entropy: EntropyModel, height: int, width: int, seed: int = 1) -> Tensor:
+    """Random y for a latent of this size."""
+    return 3 * torch.randn(1, entropy.order.M, height, width, generator=torch.Generator().manual_seed(seed))

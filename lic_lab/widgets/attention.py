@@ -1,0 +1,135 @@
+"""Where an attention component looks for the symbol at the cursor, with its mask drawn."""
+
+from __future__ import annotations
+
+from html import escape
+
+import ipywidgets as widgets
+import numpy as np
+
+from lic_lab import analysis
+from lic_lab.tracing import Trace
+from lic_lab.widgets.map import Map
+from lic_lab.widgets.panel import Panel, menu, row
+from lic_lab.widgets.session import Run
+from lic_lab.widgets.view import Scene
+
+NAMES = {
+    "local": "local: window of anchors",
+    "intra": "intra-slice, masked",
+    "intra-unmasked": "intra-slice, unmasked",
+    "inter": "inter-slice",
+}
+_OF_GLOBAL = {"intra": ["intra"], "intra-unmasked": ["intra-unmasked"], "intra+inter": ["intra", "inter"]}
+INVITE = (
+    "None of the components in use attends. Choose <b>local: attention</b> or a <b>global</b> context to see where it looks."
+)
+WORDS = (
+    "<p class='lab-words'><b>Click a position</b> to see where the component looks for its symbol. Hatched positions "
+    "are masked: not decoded yet, or hidden from this component.</p>"
+)
+
+
+def components(combination: dict[str, str]) -> list[str]:
+    """Which components of a combination leave attention maps.
+
+    >>> components({"channel": "conv", "local": "attention", "global": "intra+inter", "refinement": "none"})
+    ['local', 'intra', 'inter']
+    """
+    local = ["local"] if combination["local"] == "attention" else []
+    return local + _OF_GLOBAL.get(combination["global"], [])
+
+
+class AttentionMaps(Panel):
+    """The row of an attention map that belongs to the cursor."""
+
+    title, tooltip = "Attention", "Where an attention component looks for the symbol at the cursor"
+
+    def __init__(self) -> None:
+        self.component = menu("Component", [], "Components in use that attend")
+        self.slice = menu("Slice", [], "Slice of the symbol that is predicted")
+        self.head = menu("Head", [], "One head, or the mean of all")
+        self.ground = menu("Show", [("over the picture", True), ("map alone", False)], "Ground of the map")
+        self.map = Map(name="attention", title="Attention", tooltip="Click to ask for another position")
+        self.words = widgets.HTML(WORDS)
+        self._kept: tuple[Run, str, Trace] | None = None  # maps are large: only the last component's are kept
+        self._filling = False
+        for control in (self.component, self.slice, self.head, self.ground):
+            control.observe(self.redraw, "value")
+        side = widgets.VBox([self.component, self.slice, self.head, self.ground, self.words])
+        side.add_class("lab-side")
+        super().__init__([row(self.map, side, kind="lab-map-side")])
+
+    def redraw(self, change: object = None) -> None:
+        if not self._filling:
+            super().redraw(change)
+
+    def draw(self, scene: Scene) -> None:
+        names = components(scene.run.trace.combination)
+        self._fill(self.component, [(NAMES[name], name) for name in names])
+        controls = (self.map, self.component, self.slice, self.head, self.ground)
+        for widget in controls:
+            widget.layout.display = "" if names else "none"
+        if not names:
+            self._kept = None
+            self.words.value = f"<p class='lab-words'>{INVITE}</p>"
+            return
+        name = self.component.value
+        try:
+            trace = self._trace(scene, name)
+        except (ValueError, MemoryError) as error:
+            self._kept = None
+            self.map.layout.display = "none"
+            self.words.value = f"<p class='lab-words lab-error'>{escape(str(error) or 'not enough memory')}</p>"
+            return
+        self._fill(self.slice, [(str(i), i) for i in trace.attentions[name]])
+        found = trace.attention(name, self.slice.value, scene.position)
+        heads = [("mean of all", None)] + [(str(k), k) for k in range(len(found.weights))]
+        self._fill(self.head, heads)
+        weights = analysis.head_mean(found.weights, self.head.value)
+        query = "row {}, column {}".format(*found.position)
+        nearest = "" if found.position == tuple(scene.position) else (
+            f"<p class='lab-words'>The symbol at the cursor asks nothing of this component; shown is the nearest that "
+            f"does, at {query} (outlined).</p>"
+        )
+        visible = int(found.visible.sum())
+        top = np.unravel_index(int(np.nanargmax(weights)), weights.shape)
+        facts = (
+            f"<p class='lab-words'>{query} sees <b>{visible}</b> of {weights.size} positions; most weight, "
+            f"<b>{np.nanmax(weights):.4f}</b>, at row {top[0]}, column {top[1]}; mean distance "
+            f"<b>{analysis.mean_distance(weights, found.position):.1f}</b> positions.</p>"
+        )
+        self.words.value = WORDS + facts + nearest
+        self.map.title = f"Attention of {NAMES[name]}, slice {self.slice.value}"
+        self.map.readout = scene.name_position(weights, "")
+        self.map.description = f"Attention weights of {query}: {visible} of {weights.size} positions are visible"
+        scene.heatmap(
+            self.map,
+            weights,
+            unit="weight",
+            low=0.0,
+            over=scene.run.trace.x if self.ground.value else None,
+            mark=found.position,
+        )
+
+    def move(self, scene: Scene) -> None:
+        self.show(scene)
+
+    def _trace(self, scene: Scene, name: str) -> Trace:
+        if self._kept is None or self._kept[0] is not scene.run or self._kept[1] != name:
+            self._kept = None  # before the next maps are made
+            self._kept = (scene.run, name, scene.session.attention(scene.run, name))
+        return self._kept[2]
+
+    def _fill(self, control: widgets.Dropdown, options: list[tuple[str, object]]) -> None:
+        """New options without a redraw, keeping the value where it is still there."""
+        if list(control.options) == options:
+            return
+        self._filling = True
+        try:
+            value = control.value
+            control.options = options
+            kept = value in [option[1] for option in options]
+            control.value = value if kept else options[0][1] if options else None
+        finally:
+            self._filling = False

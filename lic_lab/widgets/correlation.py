@@ -1,0 +1,91 @@
+"""Normalised spatial correlation of (symbols - mu) / sigma: what the entropy model left for a context to find."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+import numpy as np
+
+from lic_lab.analysis.correlation import spatial_correlation
+from lic_lab.figures.png import DIFFERENCE, heatmap_png
+from lic_lab.tracing import Trace
+from lic_lab.widgets.map import Map, legend
+from lic_lab.widgets.panel import Panel, menu, row
+from lic_lab.widgets.view import Array, Scene
+
+WORDS = (
+    "<p class='lab-words'>The mean correlation of the normalised latent, (symbols - mu) / sigma, with itself some "
+    "positions away. A perfect model leaves 0 everywhere but in the centre. The number to compare is the mean "
+    "magnitude off the centre.</p>"
+)
+
+
+class Correlation(Panel):
+    """A small matrix of correlations by offset; A's beside it when a run is pinned."""
+
+    title, tooltip = "Correlation", "Spatial correlation left in the normalised latent"
+
+    def __init__(self) -> None:
+        self.slice = menu("Channels", [("all", None)], "All channels of the latent, or those of one slice")
+        self.reach = menu("Reach", [(f"{r} positions", r) for r in (2, 3, 4, 6)], "Largest offset shown", value=3)
+        for control in (self.slice, self.reach):
+            control.observe(self.redraw, "value")
+        self.table = widgets.HTML()
+        self.map = Map(name="correlation", title="This run")
+        self.map_a = Map(name="correlation-a", title="A, pinned")
+        side = widgets.VBox([self.slice, self.reach, widgets.HTML(WORDS), self.table])
+        side.add_class("lab-side")
+        super().__init__([row(row(self.map, self.map_a, kind="lab-squares"), side, kind="lab-map-side")])
+
+    def draw(self, scene: Scene) -> None:
+        options = [("all", None)] + [(f"slice {i}", i) for i in range(len(scene.run.trace.slices))]
+        if list(self.slice.options) != options:
+            self.slice.options = options
+        found = self.values(scene.run.trace)
+        other = None if scene.pinned is None else self.values(scene.pinned.trace)
+        limit = max(off_centre(m).max() for m in (found, other) if m is not None) or 1.0
+        _draw(self.map, found, limit, scene.count)
+        self.map_a.layout.display = "none" if other is None else ""
+        words = f"mean magnitude off the centre: <b>{off_centre(found).mean():.4f}</b>"
+        if other is not None:
+            _draw(self.map_a, other, limit, scene.count)
+            words += f" (A: <b>{off_centre(other).mean():.4f}</b>)"
+        self.table.value = f"<p class='lab-words'>{words}</p>" + _table(found)
+
+    def values(self, trace: Trace) -> Array:
+        """Correlations by offset, of the chosen channels."""
+        chosen = slice(None) if self.slice.value is None else trace.channels(self.slice.value)
+        return spatial_correlation(trace.normalised[chosen], self.reach.value)
+
+
+def off_centre(values: Array) -> Array:
+    """Magnitudes of all entries but the middle one, which is 1 by definition."""
+    flat = np.abs(values).ravel()
+    return np.delete(flat, flat.size // 2)
+
+
+def _draw(map_: Map, values: Array, limit: float, count: int) -> None:
+    side = 40 * len(values)
+    middle = len(values) // 2
+    hidden = np.zeros(values.shape, bool)
+    hidden[middle, middle] = True
+    png = heatmap_png(values, size=(side, side), low=-limit, high=limit, colours=DIFFERENCE, hidden=hidden)
+    map_.show(
+        png,
+        run=count,
+        description=f"Correlation by offset, {len(values)} x {len(values)}; off the centre up to {limit:.3f}",
+        legend=legend(-limit, limit, "", DIFFERENCE),
+    )
+
+
+def _table(values: Array) -> str:
+    """The matrix in figures."""
+    reach = len(values) // 2
+    head = "".join(f"<th scope='col'>{d:+d}</th>" for d in range(-reach, reach + 1))
+    body = "".join(
+        f"<tr><th scope='row'>{d:+d}</th>{''.join(f'<td>{v:.3f}</td>' for v in line)}</tr>"
+        for d, line in zip(range(-reach, reach + 1), values, strict=True)
+    )
+    return (
+        "<table class='lab-table lab-small'><caption>This run, by rows down and columns across</caption>"
+        f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )

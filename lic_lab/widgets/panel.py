@@ -1,0 +1,60 @@
+"""A tab of the workbench: computed only while it is open."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import ipywidgets as widgets
+
+from lic_lab.widgets.view import Scene
+
+
+class Panel(widgets.VBox):
+    """Base of the tabs.
+
+    Attributes
+    ----------
+    title, tooltip : str
+        Of the tab.
+    """
+
+    title: ClassVar[str] = ""
+    tooltip: ClassVar[str] = ""
+
+    def __init__(self, children: Any = ()) -> None:
+        super().__init__(children)
+        self.add_class("lab-panel")
+        self.scene: Scene | None = None
+
+    def show(self, scene: Scene) -> None:
+        """A run, a pin or the opening of the tab: draw everything."""
+        self.scene = scene
+        self.draw(scene)
+
+    def draw(self, scene: Scene) -> None:
+        """Draw everything."""
+        raise NotImplementedError
+
+    def move(self, scene: Scene) -> None:
+        """The cursor moved: draw what depends on it. By default nothing does."""
+        self.scene = scene
+
+    def redraw(self, change: Any = None) -> None:
+        """One of the tab's own menus changed."""
+        if self.scene is not None:
+            self.draw(self.scene)
+
+
+def menu(label: str, options: Any, tooltip: str, **more: Any) -> widgets.Dropdown:
+    """A labelled menu with a tooltip."""
+    found = widgets.Dropdown(options=options, description=label, tooltip=tooltip, **more)
+    found.description_allow_html = False
+    found.add_class("lab-menu")
+    return found
+
+
+def row(*children: widgets.Widget, kind: str = "lab-row") -> widgets.HBox:
+    """Widgets side by side."""
+    found = widgets.HBox(children)
+    found.add_class(kind)
+    return found

@@ -1,0 +1,448 @@
+"""The workbench: a picture, a rate point, the components of the entropy model, and what each costs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+
+from lic_lab.codecs.shared import MENU, meaningful
+from lic_lab.codecs.weights import WeightsError
+from lic_lab.figures.png import image_png
+from lic_lab.image import ImageError, Picture, read
+from lic_lab.widgets.attention import AttentionMaps
+from lic_lab.widgets.channels import Channels
+from lic_lab.widgets.compare import Compare
+from lic_lab.widgets.correlation import Correlation
+from lic_lab.widgets.map import Map
+from lic_lab.widgets.numbers import numbers_html
+from lic_lab.widgets.panel import Panel, menu, row
+from lic_lab.widgets.photographs import photographs
+from lic_lab.widgets.session import Choice, Run, Session
+from lic_lab.widgets.similarity import Similarity
+from lic_lab.widgets.view import STRIDE, Scene
+
+START = {"channel": "conv", "local": "checkerboard", "global": "none", "refinement": "none"}
+TOOLTIPS = {
+    "channel": "Channel context: slices are coded in turn, each seeing those before it",
+    "local": "Local context: non-anchors see the anchors around them",
+    "global": "Global context: carries attention from the slice before (needs a channel context)",
+    "refinement": "LRP predicts the rounding error from what was decoded, and so changes the picture",
+}
+NAMES = {
+    "none": "none",
+    "conv": "convolutions",
+    "checkerboard": "checkerboard",
+    "stacked": "stacked checkerboard",
+    "attention": "checkerboard attention",
+    "intra": "intra-slice",
+    "intra-unmasked": "intra-slice, no mask",
+    "intra+inter": "intra- and inter-slice",
+    "lrp": "latent residual prediction",
+}
+EXPECTED = (ImageError, WeightsError, ValueError, OSError, MemoryError)
+
+
+class Workbench(widgets.VBox):
+    """See bits, maps and quality follow the components of an entropy model.
+
+    Parameters
+    ----------
+    image : path, optional
+        What to open first; by default the first photograph.
+
+    Attributes
+    ----------
+    run, pinned : Run or None
+        What is shown (B), and the run pinned as A.
+    photo, upload, path, quality, channel, local, global_, refinement, pin, unpin, ground, view, tabs, row, column
+        The controls, in the order of the Tab key.
+    """
+
+    def __init__(self, image: str | Path | None = None) -> None:
+        super().__init__()
+        self.session = Session()
+        self.run: Run | None = None
+        self.pinned: Run | None = None
+        self._count = 0
+        self._position = (0, 0)
+        self._quiet = False  # while the program, not the user, sets menus
+        self._settled: dict[str, Any] = {}  # the menus' values of the last run that succeeded
+        self._pictures: dict[str, Path | Picture] = dict(photographs())
+        self._build()
+        self._listen()
+        self._start(image)
+
+    # -- the page ------------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        self.photo = menu("Photograph", list(self._pictures), "Photographs that come with scikit-image; opened files join them")
+        self.upload = widgets.FileUpload(
+            accept="image/*", description="Upload a picture", tooltip="A file from your computer, up to 7 MB; larger ones by path"
+        )
+        self.path = widgets.Text(
+            description="Path", placeholder="~/picture.png", tooltip="A file on the machine that runs Python; Enter opens it",
+            continuous_update=False,
+        )
+        self.quality = menu("Rate point", [], "Rate points that have trained weights, by quality and lambda")
+        self.parts = {
+            part: menu(part.capitalize(), [(NAMES[n], n) for n in names], TOOLTIPS[part], value=START[part])
+            for part, names in MENU.items()
+        }
+        self.channel, self.local = self.parts["channel"], self.parts["local"]
+        self.global_, self.refinement = self.parts["global"], self.parts["refinement"]
+        self.pin = widgets.Button(description="Pin as A", tooltip="Keep this run as A and compare those that follow with it")
+        self.unpin = widgets.Button(description="Unpin", tooltip="Forget A", disabled=True)
+        self.pin.add_class("lab-primary")
+        self.pinned_words = widgets.HTML()
+        self.message = widgets.HTML()
+        self.busy = widgets.HTML()
+        self.numbers = widgets.HTML()
+        self.view = widgets.ToggleButtons(
+            options=["Reconstruction", "Original", "Error x 8"],
+            tooltips=["What the decoder shows", "The picture as it was", "Absolute difference of the two, eight times"],
+        )
+        self.ground = widgets.ToggleButtons(
+            options=["Bit map", "Over the picture"], tooltips=["The map alone", "The map laid over the original"]
+        )
+        self.picture_map = Map(name="picture", title="Reconstruction", tooltip="Click, or arrow keys, to move the cursor")
+        self.bit_map = Map(name="bits", title="Bits per latent position", tooltip="Click, or arrow keys, to move the cursor")
+        self.panels: list[Panel] = [Compare(), Channels(), Similarity(), Correlation(), AttentionMaps()]
+        self.compare, self.channels, self.similarity, self.correlation, self.attention = self.panels
+        self.tabs = widgets.ToggleButtons(
+            options=[(panel.title, i) for i, panel in enumerate(self.panels)], tooltips=[p.tooltip for p in self.panels]
+        )
+        self.tabs.add_class("lab-tabs")
+        self.row = widgets.BoundedIntText(description="Row", min=0, max=0, tooltip="Row of the cursor, in latent positions")
+        self.column = widgets.BoundedIntText(description="Column", min=0, max=0, tooltip="Column of the cursor")
+        for field in (self.row, self.column):
+            field.add_class("lab-number-field")
+        for buttons in (self.view, self.ground):
+            buttons.add_class("lab-toggle")
+
+        controls = widgets.VBox(
+            [
+                _heading("Picture"), self.photo, self.upload, self.path,
+                _heading("Codec"), self.quality,
+                _heading("Components"), *self.parts.values(),
+                _heading("Compare"), row(self.pin, self.unpin), self.pinned_words,
+            ]
+        )  # fmt: skip
+        controls.add_class("lab-controls")
+        pictures = row(
+            widgets.VBox([self.view, self.picture_map]), widgets.VBox([self.ground, self.bit_map]), kind="lab-pictures"
+        )
+        cursor = row(self.row, self.column, kind="lab-cursor-fields")
+        stage = widgets.VBox(
+            [self.message, self.busy, self.numbers, pictures, row(self.tabs, cursor, kind="lab-tab-row"), *self.panels]
+        )
+        stage.add_class("lab-stage")
+        self.add_class("lic-lab")
+        self.children = [row(controls, stage, kind="lab-grid")]
+        self._open_tab()
+
+    def _listen(self) -> None:
+        self.photo.observe(self._on_photo, "value")
+        self.upload.observe(self._on_upload, "value")
+        self.path.observe(self._on_path, "value")
+        self.quality.observe(self._on_menu, "value")
+        for control in self.parts.values():
+            control.observe(self._on_menu, "value")
+        self.pin.on_click(self._on_pin)
+        self.unpin.on_click(self._on_unpin)
+        self.view.observe(self._guarded(lambda change: self._show_picture()), "value")
+        self.ground.observe(self._guarded(lambda change: self._show_bits()), "value")
+        self.tabs.observe(self._guarded(lambda change: self._open_tab()), "value")
+        for map_ in (self.picture_map, self.bit_map, self.compare.map, self.similarity.map, self.attention.map):
+            map_.observe(self._on_map, "position")
+        for field in (self.row, self.column):
+            field.observe(self._on_field, "value")
+
+    def _start(self, image: str | Path | None) -> None:
+        try:
+            self.quality.options = [
+                (f"{quality}  (λ = {lmbda:g})", quality) for quality, lmbda in self.session.qualities().items()
+            ]
+        except EXPECTED as error:
+            for control in (self.photo, self.upload, self.path, self.quality, *self.parts.values(), self.pin):
+                control.disabled = True
+            self._say(str(error), "error")
+            return
+        self.quality.value = self.quality.options[0][1]
+        self._settled = self._values()
+        if image is not None:
+            self._open(Path(image))
+        if self.run is None:
+            words = self.message.value
+            self._analyse(self._picture(self.photo.value))
+            self.message.value = words or self.message.value
+
+    # -- what the user does --------------------------------------------------------------------------------------------
+
+    def _on_menu(self, change: Any) -> None:
+        if self._quiet or self.run is None and not self._settled:
+            return
+        self._offer()
+        self._analyse(self.run.trace.picture if self.run else None)
+
+    def _on_photo(self, change: Any) -> None:
+        if not self._quiet:
+            self._analyse(None)
+
+    def _on_path(self, change: Any) -> None:
+        if self.path.value.strip() and not self._quiet:
+            self._open(Path(self.path.value.strip()))
+
+    def _on_upload(self, change: Any) -> None:
+        if not self.upload.value:
+            return
+        file = self.upload.value[0]
+        name = Path(file["name"]).name or "upload"
+        with tempfile.TemporaryDirectory() as folder:  # a file, so that errors name it and are those of a path
+            path = Path(folder) / name
+            path.write_bytes(file["content"])
+            self._open(path)
+        self.upload.value = ()  # so that the same file can be uploaded again
+
+    def _on_pin(self, button: Any) -> None:
+        if self.run is None:
+            return
+        self.pinned = self.run
+        self.unpin.disabled = False
+        self.pinned_words.value = f"<p class='lab-words lab-pinned'><b>A</b> {escape(_full_label(self.run))}</p>"
+        self._guarded(lambda change: (self._show_numbers(self.run), self._show_bits(), self._show_panel()))(None)
+
+    def _on_unpin(self, button: Any) -> None:
+        self.pinned = None
+        self.unpin.disabled = True
+        self.pinned_words.value = ""
+        self._guarded(lambda change: (self._show_numbers(self.run), self._show_bits(), self._show_panel()))(None)
+
+    def _on_map(self, change: Any) -> None:
+        self._move(*change["new"])
+
+    def _on_field(self, change: Any) -> None:
+        self._move(self.row.value, self.column.value)
+
+    # -- what follows --------------------------------------------------------------------------------------------------
+
+    def _values(self) -> dict[str, Any]:
+        return {"photo": self.photo.value, "quality": self.quality.value, **{k: v.value for k, v in self.parts.items()}}
+
+    def _choice(self) -> Choice:
+        return {part: control.value for part, control in self.parts.items()}
+
+    def _offer(self) -> None:
+        """Offer what has a meaning with the menus above; a value that lost its meaning becomes none."""
+        choice = self._choice()
+        names = [n for n in MENU["global"] if meaningful(choice["channel"], choice["local"], n)]
+        options = [(NAMES[n], n) for n in names]
+        if list(self.global_.options) == options:
+            return
+        self._quiet = True
+        try:
+            self.global_.options = options
+            self.global_.value = choice["global"] if choice["global"] in names else "none"
+        finally:
+            self._quiet = False
+
+    def _restore(self) -> None:
+        """Put the menus back to the last run that succeeded."""
+        self._quiet = True
+        try:
+            self.photo.value, self.quality.value = self._settled["photo"], self._settled["quality"]
+            self.channel.value = self._settled["channel"]
+        finally:
+            self._quiet = False
+        self._offer()
+        self._quiet = True
+        try:
+            for part, control in self.parts.items():
+                control.value = self._settled[part]
+        finally:
+            self._quiet = False
+
+    def _picture(self, title: str) -> Picture:
+        found = self._pictures[title]
+        if isinstance(found, Path):
+            found = self._pictures[title] = read(found, name=title)
+        return found
+
+    def _open(self, path: Path) -> None:
+        """Open a file; it joins the menu of photographs."""
+        try:
+            picture = read(path)
+        except EXPECTED as error:
+            self._say(_words(error), "error")
+            return
+        title = picture.name
+        self._pictures[title] = picture
+        self._quiet = True
+        try:
+            if title not in self.photo.options:
+                self.photo.options = [*self.photo.options, title]
+            self.photo.value = title
+        finally:
+            self._quiet = False
+        self._analyse(picture)
+
+    def _analyse(self, picture: Picture | None) -> None:
+        """Run what the menus say. On an error, words, and the menus and all that is shown stay as they were."""
+        before = self.run
+        try:
+            picture = picture or self._picture(self.photo.value)
+            self._say("")
+            run = self.session.run(picture, self.quality.value, self._choice(), self._progress, self._show_numbers)
+        except EXPECTED as error:
+            self._say(f"{_words(error)}. The run before is still shown." if before else _words(error), "error")
+            if before is not None:
+                self._show_numbers(before)
+            if self._settled:
+                self._restore()
+            return
+        self.run = run
+        self._settled = self._values()
+        self._count += 1
+        if before is None or before.trace.picture is not run.trace.picture:
+            rows, columns = run.visible
+            self._position = (rows // 2, columns // 2)
+        self._show_numbers(run)
+        self._show_picture()
+        self._show_bits()
+        self._show_cursor()
+        self._notes(run)
+        self._guarded(lambda change: self._show_panel())(None)
+
+    def _move(self, i: int, j: int) -> None:
+        if self.run is None or self._quiet or (i, j) == self._position:
+            return
+        rows, columns = self.run.visible
+        self._position = (min(max(i, 0), rows - 1), min(max(j, 0), columns - 1))
+        self._show_cursor()
+        self._guarded(lambda change: self._panel.move(self._scene))(None)
+
+    # -- showing -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _scene(self) -> Scene:
+        assert self.run is not None
+        return Scene(self.session, self.run, self.pinned, self._position, self._count)
+
+    @property
+    def _panel(self) -> Panel:
+        return self.panels[self.tabs.value]
+
+    def _show_numbers(self, run: Run | None) -> None:
+        if run is not None:
+            self.numbers.value = numbers_html(run, self.pinned)
+
+    def _show_picture(self) -> None:
+        if self.run is None or self.run.trace.x_hat is None:
+            return
+        trace, scene = self.run.trace, self._scene
+        pixels = trace.x if self.view.value == "Original" else trace.x_hat
+        if self.view.value.startswith("Error"):
+            error = np.abs(trace.x.astype(np.int16) - trace.x_hat.astype(np.int16))
+            pixels = np.minimum(8 * error, 255).astype(np.uint8)
+        png = image_png(scene.reduced(pixels))
+        height, width = trace.x.shape[:2]
+        with self.picture_map.hold_sync():
+            scene.place(self.picture_map)
+            shown = f", shown at 1/{scene.scale}" if scene.scale > 1 else ""
+            self.picture_map.show(
+                png,
+                title=self.view.value.replace("x", "×"),
+                readout=f"{width} × {height}{shown}",
+                description=f"{self.view.value} of {trace.picture.name}",
+            )
+
+    def _show_bits(self) -> None:
+        if self.run is None:
+            return
+        scene, values = self._scene, self.run.trace.bit_map
+        rows, columns = self.run.visible
+        high = float(values[:rows, :columns].max())
+        if self.pinned is not None and self.pinned.trace.picture is self.run.trace.picture:
+            high = max(high, float(self.pinned.trace.bit_map[:rows, :columns].max()))  # one scale for A and B
+        over = self.run.trace.x if self.ground.value != "Bit map" else None
+        self.bit_map.description = f"Bits of y per latent position, up to {values.max():.0f} bits"
+        scene.heatmap(self.bit_map, values, unit="bits", low=0.0, high=high, over=over)
+
+    def _show_cursor(self) -> None:
+        """Bring every map and field to the cursor's position."""
+        assert self.run is not None
+        rows, columns = self.run.visible
+        i, j = self._position
+        self._quiet = True
+        try:
+            self.row.max, self.column.max = rows - 1, columns - 1
+            self.row.value, self.column.value = i, j
+            for map_ in (self.picture_map, self.bit_map, self.compare.map, self.similarity.map, self.attention.map):
+                map_.position = [i, j]
+            self.bit_map.readout = self._scene.name_position(self.run.trace.bit_map, "bits")
+        finally:
+            self._quiet = False
+
+    def _show_panel(self) -> None:
+        if self.run is not None:
+            self._panel.show(self._scene)
+
+    def _open_tab(self) -> None:
+        for panel in self.panels:
+            panel.layout.display = "" if panel is self._panel else "none"
+        self._show_panel()
+
+    def _notes(self, run: Run) -> None:
+        """What the user should know about this run."""
+        notes = [f"{run.trace.picture.name}: {note}" for note in run.trace.picture.notes]
+        rows, columns = run.visible
+        h, w = run.trace.bits.shape[1:]
+        if (rows, columns) != (h, w):
+            inside = float(run.trace.bit_map[:rows, :columns].sum())
+            share = 1 - inside / float(run.trace.bit_map.sum())
+            notes.append(
+                f"The codec pads the picture to {w * STRIDE} × {h * STRIDE}; {share:.1%} of y's bits lie in positions that "
+                "only hold padding. They count in the totals and are not drawn"
+            )
+        if run.trace.patched:
+            notes.append("The picture is large: global attention runs in patches, each attending within itself (MLIC, 4.3.4)")
+        self._say(". ".join(notes), "note")
+
+    def _say(self, words: str, kind: str = "note") -> None:
+        role = "alert" if kind == "error" else "status"
+        self.message.value = f'<div class="lab-message lab-{kind}" role="{role}">{escape(words)}</div>' if words else ""
+
+    def _progress(self, words: str) -> None:
+        self.busy.value = f'<div class="lab-busy" role="status"><span>{escape(words)}</span><i></i></div>' if words else ""
+
+    def _guarded(self, action: Callable[[Any], Any]) -> Callable[[Any], None]:
+        """`action` with its expected errors shown in words."""
+
+        def run(change: Any) -> None:
+            try:
+                action(change)
+            except EXPECTED as error:
+                self._say(_words(error), "error")
+
+        return run
+
+
+def _heading(words: str) -> widgets.HTML:
+    found = widgets.HTML(f"<h3>{words}</h3>")
+    found.add_class("lab-heading")
+    return found
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "There is not enough memory for this; take a smaller picture"
+    return str(error)
+
+
+def _full_label(run: Run) -> str:
+    return f"{run.trace.picture.name}, quality {run.trace.quality}: {run.label}"

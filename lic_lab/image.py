@@ -126,7 +126,7 @@ def _from_array(a: NDArray[Any], name: str, largest: int) -> Picture:
     if a.ndim != 3 or not 1 <= a.shape[2] <= 4:
         raise ImageError(f"{name} has shape {a.shape}; give (H, W), (H, W, 3) or (H, W, 4)")
     _check_size(a.shape[0], a.shape[1], name, largest)
-    notes = []
+    notes: list[str] = []
     if a.dtype == np.bool_:
         a = a.astype(np.float32)
     if a.dtype == np.uint16:

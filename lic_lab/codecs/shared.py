@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import product
 
 from lic_lab.codecs.codec import Codec
+from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.contexts.channel import ChannelContext
 from lic_lab.entropy.contexts.globally import InterSliceContext, IntraSliceContext
 from lic_lab.entropy.contexts.local import AttentionContext, CheckerboardContext, StackedCheckerboardContext
@@ -57,10 +58,15 @@ def combinations() -> list[dict[str, str]]:
 class SharedLatent(Codec):
     """The workbench's codec. `swap` takes the menu's entries: channel, local, global_ (or "global"), refinement."""
 
+    g_a: Analysis
+    g_s: Synthesis
+    hyperprior: Hyperprior
+    entropy: EntropyModel
+
     def __init__(self) -> None:
         order = CodingOrder(SLICES, in_turn=True, pattern="checkerboard")
         hyper = 2 * M
-        contexts = {
+        contexts: dict[str, dict[str, Context]] = {
             "channel": {"conv": ChannelContext(order, hidden=(96, 64), expand=2)},
             "local": {
                 "checkerboard": CheckerboardContext(order),

@@ -142,12 +142,12 @@ class _LowerBound(torch.autograd.Function):
     """max(x, bound) whose gradient also passes below the bound when it would raise x (Balle et al. 2018)."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, bound: float) -> Tensor:  # type: ignore[override, no-untyped-def]
+    def forward(ctx, x: Tensor, bound: float) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x)
         ctx.bound = bound
         return F.threshold(x, bound, bound)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override, no-untyped-def]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         (x,) = ctx.saved_tensors
         return torch.where((x >= ctx.bound) | (grad < 0), grad, 0.0), None

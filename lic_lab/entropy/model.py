@@ -99,7 +99,7 @@ class EntropyModel(nn.Module):
         for slot, name in choice.items():
             if slot not in self.selection:
                 raise ValueError(f"no component is called {slot!r}; there are {', '.join(self.selection)}")
-            have = list(self.refinements if slot == "refinement" else self.contexts[slot])
+            have = list(self.refinements if slot == "refinement" else self.contexts[slot])  # type: ignore[call-overload]
             if self.g_ep.optional or slot == "refinement":
                 have = ["none", *have]
             if name not in have:

@@ -6,6 +6,7 @@ the poison test, so a component that reads an undecoded symbol is caught.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -64,6 +65,6 @@ class Seen:
             self._kept[key] = compute()
         return self._kept[key]
 
-    def decode(self, step: Step, channels: slice, values: Tensor) -> None:
+    def decode(self, step: Step, channels: builtins.slice, values: Tensor) -> None:
         """Add decoded `values` (B, c, n) to the canvas."""
         self.y_hat = step.put(self.y_hat, channels, values)

@@ -144,7 +144,7 @@ def _average(parameters: list[nn.Parameter], workers: int) -> None:
     if workers == 1:
         return
     used = [p for p in parameters if p.grad is not None]
-    flat = torch.cat([p.grad.flatten() for p in used])  # type: ignore[union-attr]
+    flat = torch.cat([p.grad.flatten() for p in used])
     dist.all_reduce(flat)
     flat /= workers
     for p, grad in zip(used, flat.split([p.numel() for p in used]), strict=True):
@@ -160,7 +160,7 @@ def launch(run: Callable[[int, int], None], workers: int) -> None:
     os.environ.setdefault("MALLOC_TOP_PAD_", "500000000")
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29511")
-    mp.start_processes(_worker, args=(run, workers), nprocs=workers, start_method="spawn")
+    mp.start_processes(_worker, args=(run, workers), nprocs=workers, start_method="spawn")  # type: ignore[attr-defined]
 
 
 def _worker(worker: int, run: Callable[[int, int], None], workers: int) -> None:

@@ -219,7 +219,7 @@ def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> St
 
 
 def _refine(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
-    codec = codec.swap(channel="none", local="none", global_="none", refinement="lrp")  # type: ignore[assignment]
+    codec = codec.swap(channel="none", local="none", global_="none", refinement="lrp")
     order = codec.entropy.order
 
     def step(at: int, worker: int) -> dict[str, Tensor]:

@@ -70,7 +70,7 @@ class StackedCheckerboardContext(Context):
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         anchors = seen.anchor_mask()
         x = seen.anchors(i)
-        for j, conv in enumerate(self.stacks[i]):
+        for j, conv in enumerate(self.stacks[i]):  # type: ignore[arg-type, var-annotated]
             x = conv(x)
             if j < self.J - 1:
                 x = F.gelu(x) * (anchors if j % 2 else ~anchors)

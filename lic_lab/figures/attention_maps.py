@@ -49,8 +49,8 @@ def attention(
     """
     found = trace.attention(component, slice, position)
     weights = 100 * analysis.head_mean(found.weights, head)
-    pixels = trace.x.shape[:2]
-    shape = found.visible.shape
+    pixels = maps.size(trace.x)
+    shape = maps.size(found.visible)
     figure = new(width, maps.height_of_row(pixels, width, 2, spare=0.6))
     left, right = figure.subplots(1, 2)
     maps.picture(left, trace.x)
@@ -66,7 +66,7 @@ def attention(
         maps.mark(ax, found.position, pixels, shape)
     top, bottom, first, last = analysis.surroundings(found.visible, found.position)
     if (bottom - top) * (last - first) < 0.25 * shape[0] * shape[1]:
-        tall, wide = analysis.cell_sides(pixels, (shape[0], shape[1]))
+        tall, wide = analysis.cell_sides(pixels, shape)
         # Keep the panel's proportions: a local window is shown with the picture around it.
         H, W = pixels
         scale = max((bottom - top) * tall / H, (last - first) * wide / W)

@@ -32,7 +32,7 @@ def bit_map(trace: Trace, over_image: bool = False, high: float | None = None, w
     width : float, optional
         Of the figure in inches: by default a page beside the picture, a column over it.
     """
-    pixels = trace.x.shape[:2]
+    pixels = maps.size(trace.x)
     panels = 1 if over_image else 2
     width = width or (COLUMN if over_image else PAGE)
     figure = new(width, maps.height_of_row(pixels, width, panels, spare=0.6))
@@ -69,7 +69,7 @@ def bit_map_difference(a: Trace, b: Trace, limit: float | None = None, width: fl
         raise ValueError("a and b are runs on different images; trace the same image twice")
     values = analysis.difference(a.bit_map, b.bit_map)
     limit = limit or float(np.abs(values).max()) or 1.0
-    pixels = a.x.shape[:2]
+    pixels = maps.size(a.x)
     figure = new(width, maps.height_of_row(pixels, width, 2, spare=0.6))
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     maps.picture(left, a.x)

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from lic_lab import analysis
+from lic_lab.figures import maps
 from lic_lab.figures.style import CYCLE, OTHER, PAGE, SIGNED, new, styled
 
 if TYPE_CHECKING:
@@ -38,15 +41,14 @@ def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> F
         raise ValueError(f"thumbnails is {thumbnails}; the latent has {M} channels, so it must lie in 0 to {M}")
     total = analysis.channel_bits(trace.bits)
     order = analysis.highest_channels(trace.bits)
-    pixels = trace.x.shape[:2]
+    pixels = maps.size(trace.x)
     shown = analysis.inside(trace.symbols[order[:thumbnails]], pixels)
     strip = 0.0
     if thumbnails:
         strip = min(1.6, (width - 0.4) / thumbnails * shown.shape[1] / shown.shape[2]) + 0.35
     figure = new(width, 2.1 + strip)
-    above, below = figure, None
-    if thumbnails:
-        above, below = figure.subfigures(2, 1, height_ratios=[2.1, strip])
+    heights = [2.1, strip] if thumbnails else [2.1]
+    above, *below = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     ax = above.subplots()
     slice_of = np.repeat(np.arange(len(trace.slices)), trace.slices)[order]
     colours = _slice_colours(len(trace.slices))
@@ -57,10 +59,9 @@ def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> F
     if len(trace.slices) > 1:
         handles = [Patch(color=c, label=f"slice {i}") for i, c in enumerate(colours)]
         ax.legend(handles=handles, ncols=1 if len(handles) <= 6 else 2, loc="upper right")
-    if below is not None:
-        for ax, channel, symbols in zip(
-            np.atleast_1d(below.subplots(1, thumbnails)), order[:thumbnails], shown, strict=True
-        ):
+    for strip_figure in below:
+        axes = np.atleast_1d(strip_figure.subplots(1, thumbnails))
+        for ax, channel, symbols in zip(axes, order[:thumbnails], shown, strict=True):
             limit = float(np.abs(symbols).max()) or 1.0
             ax.imshow(symbols, cmap=SIGNED, vmin=-limit, vmax=limit)
             ax.set(xticks=[], yticks=[])
@@ -72,10 +73,8 @@ def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> F
     return figure
 
 
-def _slice_colours(n: int) -> np.ndarray:
+def _slice_colours(n: int) -> NDArray[np.float64]:
     """One colour a slice: distinct ones while there are enough, then a sequence."""
     if n <= len(CYCLE):
-        from matplotlib.colors import to_rgba
-
-        return np.array([to_rgba(c) for c in CYCLE[:n]])
+        return to_rgba_array(CYCLE[:n])
     return np.asarray(colormaps[OTHER](np.linspace(0, 0.95, n)))

@@ -43,7 +43,7 @@ def cosine_similarity(
             raise ValueError(f"slice is {i}; this trace has slices 0 to {len(trace.slices) - 1}")
     if not panels:
         raise ValueError("no slice was given; give one, several, or None for all channels")
-    pixels = trace.x.shape[:2]
+    pixels = maps.size(trace.x)
     width = width or PAGE
     figure = new(width, maps.height_of_row(pixels, width, len(panels) + 1, spare=0.6))
     axes = figure.subplots(1, len(panels) + 1, sharex=True, sharey=True)
@@ -57,7 +57,7 @@ def cosine_similarity(
         ax.set_ylabel("")
     maps.colour_bar(axes[-1], drawn, "cosine similarity (\N{MINUS SIGN}1 to 1)")
     for ax in axes:
-        maps.mark(ax, position, pixels, trace.y_hat.shape[1:])
+        maps.mark(ax, position, pixels, maps.size(trace.bit_map))
     return figure
 
 
@@ -76,7 +76,7 @@ def spatial_correlation(trace: Trace, reach: int = 4, limit: float | None = None
     width : float
         Of the figure in inches.
     """
-    normalised = analysis.inside(trace.normalised, trace.x.shape[:2])
+    normalised = analysis.inside(trace.normalised, maps.size(trace.x))
     reach = min(reach, *(n - 1 for n in normalised.shape[1:]))
     rho = analysis.spatial_correlation(normalised, reach)
     around = rho.copy()

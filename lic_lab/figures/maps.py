@@ -19,6 +19,11 @@ Array = NDArray[Any]
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
+def size(pixels: Array) -> tuple[int, int]:
+    """Height and width of a picture (H, W, 3) or a map (h, w)."""
+    return pixels.shape[0], pixels.shape[1]
+
+
 def picture(ax: Axes, pixels: Array, grey: bool = False) -> None:
     """Draw uint8 (H, W, 3), in grey when a map will lie on it: then hue means value and nothing else."""
     H, W = pixels.shape[:2]
@@ -62,7 +67,7 @@ def colour_bar(ax: Axes, image: AxesImage, label: str, **options: Any) -> None:
     width = 0.045 * max(1.0, (H / W) ** 0.5)
     cax = ax.inset_axes((1.03, 0, width, 1))
     bar = figure.colorbar(image, cax=cax, label=label, **options)
-    bar.outline.set_linewidth(0.6)  # type: ignore[operator]  # stubs call it a spine's method
+    bar.outline.set_linewidth(0.6)
     bar.locator = MaxNLocator(5)
     bar.update_ticks()
 

@@ -31,7 +31,7 @@ def reconstruction(trace: Trace, width: float = PAGE) -> Figure:
     """
     if trace.x_hat is None:
         raise ValueError("this trace has no reconstruction; make it with lab.trace(codec, image, reconstruct=True)")
-    pixels = trace.x.shape[:2]
+    pixels = maps.size(trace.x)
     figure = new(width, maps.height_of_row(pixels, width, 3, spare=0.9))
     before, after, error = figure.subplots(1, 3, sharex=True, sharey=True)
     maps.picture(before, trace.x)

@@ -73,7 +73,7 @@ def ablation(rows: Sequence[Mapping[str, Any]], width: float = PAGE) -> Figure:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    """ "channel + attention + intra" for a row."""
+    """The components of a row, as in "channel + attention + intra"."""
     parts = ["channel"] if row["channel"] != "none" else []
     parts += [str(row[part]) for part in ("local", "global") if row[part] != "none"]
     if row.get("refinement", "none") != "none":

@@ -12,6 +12,7 @@ from threading import RLock
 from typing import Any, ParamSpec
 
 import matplotlib
+from cycler import cycler
 from matplotlib.figure import Figure
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and the text width of a two-column paper
@@ -24,7 +25,7 @@ OTHER = "cividis"  # of values without a meaningful zero
 # Okabe and Ito (2008), told apart with any colour vision; yellow is left out, it is too light for lines on white.
 CYCLE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": 110,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
@@ -48,7 +49,7 @@ STYLE: dict[str, Any] = {
     "hatch.linewidth": 0.4,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": matplotlib.cycler(color=CYCLE),
+    "axes.prop_cycle": cycler(color=CYCLE),
     "legend.frameon": False,
     "image.interpolation": "nearest",  # a latent position is a square, not a blur
     "image.cmap": MAP,

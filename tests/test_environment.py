@@ -1,6 +1,8 @@
-"""environment.yml says what pyproject.toml says, and what it says is installed here."""
+"""environment.yml says what pyproject.toml says, which is installed here; make serves to this machine alone."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -48,3 +50,30 @@ def test_version_of_the_package_is_pyproject_s():
     import lic_lab
 
     assert lic_lab.__version__ == PROJECT["version"]
+
+
+def make(*arguments, **environment):
+    if shutil.which("make") is None:
+        pytest.skip("there is no make on this machine")
+    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, env=environment or None)
+
+
+@pytest.mark.parametrize("target", ["lab", "app"])
+def test_servers_listen_on_localhost_and_want_a_token(target):
+    server = make("--dry-run", target).stdout.splitlines()[-1]
+    assert "notebooks/workbench.ipynb" in server
+    assert "ip=127.0.0.1" in server
+    assert "token=" not in server  # JupyterLab's own default is a random one
+    assert ("--token" in server) == (target == "app")  # Voila's is none
+
+
+def test_without_a_python_make_says_what_to_install(tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("make", "sh", "bash", "id", "true"):
+        if found := shutil.which(name):
+            (tools / name).symlink_to(found)
+    found = make("lab", f"VENV={tmp_path / 'venv'}", PATH=str(tools))
+    assert found.returncode == 2
+    assert "needs Python 3.11 or 3.12" in found.stderr
+    assert not (tmp_path / "venv").exists()

@@ -165,6 +165,10 @@ def launch(run: Callable[[int, int], None], workers: int) -> None:
 
 def _worker(worker: int, run: Callable[[int, int], None], workers: int) -> None:
     torch.set_num_threads(1)
+    if workers > 1 and hasattr(os, "sched_setaffinity"):
+        # Left to itself the kernel may put two workers on one core while a neighbour has the other to itself.
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[worker % len(cores)]})
     if workers > 1:
         dist.init_process_group("gloo", rank=worker, world_size=workers)
     try:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lic_lab import analysis
 from lic_lab.figures import maps
-from lic_lab.figures.style import MAP, PAGE, new, styled
+from lic_lab.figures.style import MAP, PAGE, styled
 
 if TYPE_CHECKING:
     from lic_lab.tracing import Trace
@@ -51,8 +51,9 @@ def attention(
     weights = 100 * analysis.head_mean(found.weights, head)
     pixels = maps.size(trace.x)
     shape = maps.size(found.visible)
-    figure = new(width, maps.height_of_row(pixels, width, 2, spare=0.6))
-    left, right = figure.subplots(1, 2)
+    top, bottom, first, last = analysis.surroundings(found.visible, found.position)
+    zoomed = (bottom - top) * (last - first) < 0.25 * shape[0] * shape[1]
+    figure, (left, right) = maps.row(pixels, width, 2, gap=0.4 if zoomed else 0.12)
     maps.picture(left, trace.x)
     left.set_title("image, query marked")
     maps.picture(right, trace.x, grey=True)
@@ -64,8 +65,7 @@ def attention(
     maps.hatch(right, ~found.visible, pixels)
     for ax in (left, right):
         maps.mark(ax, found.position, pixels, shape)
-    top, bottom, first, last = analysis.surroundings(found.visible, found.position)
-    if (bottom - top) * (last - first) < 0.25 * shape[0] * shape[1]:
+    if zoomed:
         tall, wide = analysis.cell_sides(pixels, shape)
         # Keep the panel's proportions: a local window is shown with the picture around it.
         H, W = pixels
@@ -74,7 +74,9 @@ def attention(
         y0 = min(max(y - scale * H / 2, 0), H * (1 - scale))
         x0 = min(max(x - scale * W / 2, 0), W * (1 - scale))
         right.set(xlim=(x0, x0 + scale * W), ylim=(y0 + scale * H, y0))
-    right.set_ylabel("")
+        right.set_ylabel("")
+    else:
+        maps.label_first((left, right))
     which = "" if head is None else f", head {head}"
     right.set_title(f"{component}, slice {slice}{which} (masked: hatched)")
     maps.colour_bar(right, drawn, "attention weight (%)", extend="max" if clipped else "neither")

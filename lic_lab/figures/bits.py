@@ -35,15 +35,13 @@ def bit_map(trace: Trace, over_image: bool = False, high: float | None = None, w
     pixels = maps.size(trace.x)
     panels = 1 if over_image else 2
     width = width or (COLUMN if over_image else PAGE)
-    figure = new(width, maps.height_of_row(pixels, width, panels, spare=0.6))
-    axes = figure.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
+    figure, axes = maps.row(pixels, width, panels)
     maps.picture(axes[0], trace.x, grey=over_image)
     if not over_image:
         axes[0].set_title("image")
     drawn = maps.latent_map(axes[-1], trace.bit_map, pixels, 0, high, opacity=0.65 if over_image else 1)
     axes[-1].set_title(f"y: {trace.bpp['y']:.3f} bpp")
-    if not over_image:
-        axes[-1].set_ylabel("")
+    maps.label_first(axes)
     maps.colour_bar(axes[-1], drawn, UNIT)
     return figure
 
@@ -70,13 +68,12 @@ def bit_map_difference(a: Trace, b: Trace, limit: float | None = None, width: fl
     values = analysis.difference(a.bit_map, b.bit_map)
     limit = limit or float(np.abs(values).max()) or 1.0
     pixels = maps.size(a.x)
-    figure = new(width, maps.height_of_row(pixels, width, 2, spare=0.6))
-    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    figure, (left, right) = maps.row(pixels, width, 2)
     maps.picture(left, a.x)
     left.set_title("image")
     drawn = maps.latent_map(right, values, pixels, -limit, limit, SIGNED)
     right.set_title(f"B \N{MINUS SIGN} A: {b.bpp['y'] - a.bpp['y']:+.4f} bpp in y".replace("-", "\N{MINUS SIGN}"))
-    right.set_ylabel("")
+    maps.label_first((left, right))
     maps.colour_bar(right, drawn, f"difference ({UNIT})")
     return figure
 

@@ -45,7 +45,7 @@ def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> F
     shown = analysis.inside(trace.symbols[order[:thumbnails]], pixels)
     strip = 0.0
     if thumbnails:
-        strip = min(1.6, (width - 0.4) / thumbnails * shown.shape[1] / shown.shape[2]) + 0.35
+        strip = min(1.6, (width - 0.4) / thumbnails * shown.shape[1] / shown.shape[2]) + 0.5
     figure = new(width, 2.1 + strip)
     heights = [2.1, strip] if thumbnails else [2.1]
     above, *below = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lic_lab import analysis
 from lic_lab.figures import maps
-from lic_lab.figures.style import COLUMN, PAGE, SIGNED, new, styled
+from lic_lab.figures.style import COLUMN, PAGE, SIGNED, styled
 
 if TYPE_CHECKING:
     from lic_lab.tracing import Trace
@@ -45,8 +45,7 @@ def cosine_similarity(
         raise ValueError("no slice was given; give one, several, or None for all channels")
     pixels = maps.size(trace.x)
     width = width or PAGE
-    figure = new(width, maps.height_of_row(pixels, width, len(panels) + 1, spare=0.6))
-    axes = figure.subplots(1, len(panels) + 1, sharex=True, sharey=True)
+    figure, axes = maps.row(pixels, width, len(panels) + 1)
     maps.picture(axes[0], trace.x)
     axes[0].set_title("image")
     for ax, i in zip(axes[1:], panels, strict=True):
@@ -54,7 +53,7 @@ def cosine_similarity(
         similarity = analysis.cosine_similarity_map(latent, position)
         drawn = maps.latent_map(ax, similarity, pixels, -1, 1, SIGNED)
         ax.set_title("all channels" if i is None else f"slice {i}")
-        ax.set_ylabel("")
+    maps.label_first(axes)
     maps.colour_bar(axes[-1], drawn, "cosine similarity (\N{MINUS SIGN}1 to 1)")
     for ax in axes:
         maps.mark(ax, position, pixels, maps.size(trace.bit_map))
@@ -82,8 +81,7 @@ def spatial_correlation(trace: Trace, reach: int = 4, limit: float | None = None
     around = rho.copy()
     around[reach, reach] = np.nan
     limit = limit or max(0.1, float(np.nanmax(np.abs(around), initial=0)))
-    figure = new(width, 0.86 * width)
-    ax = figure.subplots()
+    figure, (ax,) = maps.row((1, 1), width, 1)
     ax.set_facecolor("black")
     edge = reach + 0.5
     drawn = ax.imshow(

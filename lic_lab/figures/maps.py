@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lic_lab.analysis.grid import cell_sides
-from lic_lab.figures.style import MAP
+from lic_lab.figures.style import MAP, PAGE, StyledFigure, new
 
 Array = NDArray[Any]
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -59,13 +60,11 @@ def latent_map(
 
 
 def colour_bar(ax: Axes, image: AxesImage, label: str, **options: Any) -> None:
-    """A colour bar right of the map and exactly as high, with a label that names the unit."""
+    """A colour bar right of the last panel of `row` and exactly as high, with a label that names the unit."""
     figure = ax.get_figure(root=True)
     assert figure is not None  # axes of our figures have one
-    H, W = abs(np.subtract(*ax.get_ylim())), abs(np.subtract(*ax.get_xlim()))
-    # As wide on the page beside a tall picture as beside a wide one.
-    width = 0.045 * max(1.0, (H / W) ** 0.5)
-    cax = ax.inset_axes((1.03, 0, width, 1))
+    box, inch = ax.get_position(), 1 / figure.get_figwidth()
+    cax = figure.add_axes((box.x1 + 0.08 * inch, box.y0, 0.12 * inch, box.height))
     bar = figure.colorbar(image, cax=cax, label=label, **options)
     bar.outline.set_linewidth(0.6)
     bar.locator = MaxNLocator(5)
@@ -94,6 +93,13 @@ def hatch(ax: Axes, hidden: Array, pixels: tuple[int, int], opacity: float = 0.3
     ax.add_patch(PathPatch(path, facecolor="none", edgecolor=(0.45, 0.45, 0.45), hatch="////", linewidth=0))
 
 
+def label_first(axes: Sequence[Axes]) -> None:
+    """Panels with the same rows: only the first says so."""
+    for ax in axes[1:]:
+        ax.set_ylabel("")
+        ax.tick_params(labelleft=False)
+
+
 def axes_in_pixels(ax: Axes, H: int, W: int) -> None:
     """Show the picture alone, without the padding of the latent, with few ticks and no frame line missing."""
     ax.set(xlim=(0, W), ylim=(H, 0), aspect="equal", xlabel="column (pixels)", ylabel="row (pixels)")
@@ -103,7 +109,32 @@ def axes_in_pixels(ax: Axes, H: int, W: int) -> None:
         spine.set_visible(True)
 
 
-def height_of_row(pixels: tuple[int, int], width: float, panels: int, spare: float = 0.0, extra: float = 0.55) -> float:
-    """Height in inches for `panels` pictures side by side in `width`, of which `spare` inches go to colour bars."""
-    H, W = pixels
-    return max(1.3, (width - 0.55 - spare) / panels * H / W + extra)
+def row(pixels: tuple[int, int], width: float, panels: int, gap: float = 0.12) -> tuple[StyledFigure, list[Axes]]:
+    """A figure with panels of the picture's proportions side by side, and room for a colour bar after the last.
+
+    matplotlib's layout engines do not settle when axes keep their proportions; with the margins in inches, every map
+    has the height of the picture, whatever its labels.
+
+    Parameters
+    ----------
+    pixels : (int, int)
+        Height and width of the picture.
+    width : float
+        Of the figure in inches; its height follows.
+    panels : int
+    gap : float
+        Between panels in inches.
+    """
+    left, right, bottom, top = 0.52, 0.78, 0.42, 0.26
+    wide = (width - left - right - (panels - 1) * gap) / panels
+    if wide < 0.5:
+        raise ValueError(f"width is {width} inches, too little for {panels} panels; give {PAGE} (a page) or more")
+    tall = wide * pixels[0] / pixels[1]
+    height = bottom + tall + top
+    figure = new(width, height)
+    figure.set_layout_engine("none")
+    axes = [
+        figure.add_axes(((left + k * (wide + gap)) / width, bottom / height, wide / width, tall / height))
+        for k in range(panels)
+    ]
+    return figure, axes

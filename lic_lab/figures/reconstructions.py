@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lic_lab.figures import maps
-from lic_lab.figures.style import MAP, PAGE, new, styled
+from lic_lab.figures.style import MAP, PAGE, styled
 
 if TYPE_CHECKING:
     from lic_lab.tracing import Trace
@@ -32,8 +32,7 @@ def reconstruction(trace: Trace, width: float = PAGE) -> Figure:
     if trace.x_hat is None:
         raise ValueError("this trace has no reconstruction; make it with lab.trace(codec, image, reconstruct=True)")
     pixels = maps.size(trace.x)
-    figure = new(width, maps.height_of_row(pixels, width, 3, spare=0.9))
-    before, after, error = figure.subplots(1, 3, sharex=True, sharey=True)
+    figure, (before, after, error) = maps.row(pixels, width, 3)
     maps.picture(before, trace.x)
     before.set_title("image")
     maps.picture(after, trace.x_hat)
@@ -44,7 +43,6 @@ def reconstruction(trace: Trace, width: float = PAGE) -> Figure:
     drawn = error.imshow(off, extent=(0, pixels[1], pixels[0], 0), cmap=MAP, vmin=0, vmax=limit)
     maps.axes_in_pixels(error, *pixels)
     error.set_title("error")
-    maps.colour_bar(error, drawn, "mean |error| of RGB (of 255)", extend="max")
-    for ax in (after, error):
-        ax.set_ylabel("")
+    maps.colour_bar(error, drawn, "mean |error| (of 255)", extend="max")
+    maps.label_first((before, after, error))
     return figure

@@ -1,7 +1,7 @@
-"""Components against loops over positions, written from MLIC's equations in float64 NumPy, with the components' weights.
+"""Components against loops over positions, written from MLIC's equations in float64 NumPy.
 
-Numbering is the paper's (Jiang et al., ACM MM 2023). Multi-head attention scales by the width of a head where Eq. 6, 9 and 12
-write S, the width of a slice; with one head they agree.
+The loops take the components' weights. Numbering is the paper's (Jiang et al., ACM MM 2023). Multi-head attention
+scales by the width of a head where Eq. 6, 9 and 12 write S, the width of a slice; with one head they agree.
 """
 
 from __future__ import annotations
@@ -423,7 +423,12 @@ def test_wavefronts_come_after_everything_they_read(kernel: int) -> None:
 
 
 def test_bad_orders_are_refused() -> None:
-    for wrong in ({"slices": ()}, {"slices": (0,)}, {"slices": (1,), "pattern": "spiral"}, {"slices": (1,), "kernel": 4}):
+    for wrong in (
+        {"slices": ()},
+        {"slices": (0,)},
+        {"slices": (1,), "pattern": "spiral"},
+        {"slices": (1,), "kernel": 4},
+    ):
         with pytest.raises(ValueError, match="is|are"):
             CodingOrder(**wrong)
     with pytest.raises(ValueError, match="parity"):

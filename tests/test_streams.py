@@ -1,4 +1,4 @@
-"""Laws 2 and 3: the estimate is the stream, and the stream decodes to what was estimated, on photographs of odd sizes."""
+"""Laws 2 and 3: the estimate is the stream, and it decodes to what was estimated, on photographs of odd sizes."""
 
 from __future__ import annotations
 

@@ -182,8 +182,8 @@ class Codec(CompressionModel):
         H, W = x.shape[2:]
         if H % self.stride or W % self.stride or not H or not W:
             raise ValueError(
-                f"image is {H} x {W}; both sides must be multiples of {self.stride}: pad it with lic_lab.image.pad, or use "
-                "lab.trace, which pads"
+                f"image is {H} x {W}; both sides must be multiples of {self.stride}: pad it with lic_lab.image.pad, "
+                "or use lab.trace, which pads"
             )
         return x.contiguous()  # channels-last input corrupts the heap inside torch 2.15's CPU convolutions
 

@@ -1,6 +1,6 @@
 """Scale hyperprior: Balle et al., "Variational image compression with a scale hyperprior", ICLR 2018.
 
-    z = h_a(|y|),    sigma = h_s(z_hat),    p(y_hat | z_hat) = N(0, sigma^2) * U(-1/2, 1/2)
+z = h_a(|y|),    sigma = h_s(z_hat),    p(y_hat | z_hat) = N(0, sigma^2) * U(-1/2, 1/2)
 """
 
 from __future__ import annotations

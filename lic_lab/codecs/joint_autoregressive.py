@@ -1,7 +1,7 @@
 """Joint autoregressive and hierarchical priors: Minnen, Balle, Toderici, NeurIPS 2018.
 
-    Phi_ch = masked 5 x 5 convolution over the raster past of y_hat
-    (mu, sigma) = g_ep(Phi_h, Phi_ch),    1 x 1 convolutions 640-512-2M for M = 192
+    psi = h_s(z_hat),    phi_i = g_cm(y_hat_{<i})     masked 5 x 5 convolution over the raster past
+    mu_i, sigma_i = g_ep(psi, phi_i)                  1 x 1 convolutions 640-512-2M for M = 192
 
 The raster is coded in wavefronts (`entropy.order`): the same symbols with the same probabilities, in W + 3(H - 1)
 steps instead of W H.

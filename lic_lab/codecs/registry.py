@@ -46,8 +46,7 @@ _MINNEN = (
 )
 _CHARM = "Minnen, Singh: Channel-wise autoregressive entropy models for learned image compression, ICIP 2020"
 _MLIC = (
-    "Jiang, Yang, Zhai, Ning, Gao, Wang: MLIC: Multi-reference entropy model for learned image compression, "
-    "ACM MM 2023"
+    "Jiang, Yang, Zhai, Ning, Gao, Wang: MLIC: Multi-reference entropy model for learned image compression, ACM MM 2023"
 )
 
 ENTRIES = {

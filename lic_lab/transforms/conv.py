@@ -7,9 +7,9 @@
       conv 5x5 N->M /2                               deconv 5x5 M->N x2   IGDN
     y (B, M, H/16, W/16)                           y_hat (B, M, H/16, W/16)
 
-Layers stand at the same indices as in CompressAI's models, so the weights of its zoo load into them as they are.
-Hyper synthesis that gives two parameters puts log sigma's half first and mu's second, as CompressAI does. Where the
-papers end h_s with a non-negative scale, ours ends with its logarithm [ours], which `Gaussian.sigma` takes.
+Layers stand at the same indices as in CompressAI's models. Hyper synthesis that gives two parameters puts log sigma's
+half first and mu's second, as CompressAI does. Where the papers end h_s with a non-negative scale, ours ends with its
+logarithm [ours], which `Gaussian.sigma` takes: with CompressAI's weights pictures and means are the same, scales are not.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ class CharmHyperAnalysis(nn.Sequential):
 
     def __init__(self, N: int, M: int):
         between = (N + M) // 2
-        super().__init__(
-            conv(M, M, kernel_size=3, stride=1), nn.ReLU(), conv(M, between), nn.ReLU(), conv(between, N)
-        )
+        super().__init__(conv(M, M, kernel_size=3, stride=1), nn.ReLU(), conv(M, between), nn.ReLU(), conv(between, N))
 
 
 class CharmHyperSynthesis(nn.Module):

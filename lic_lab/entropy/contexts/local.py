@@ -27,9 +27,7 @@ class CheckerboardContext(Context):
     def __init__(self, order: CodingOrder, kernel: int = 5, expand: int = 2):
         super().__init__()
         self.order, self.expand = order, expand
-        self.convs = nn.ModuleList(
-            nn.Conv2d(S, expand * S, kernel, padding=kernel // 2) for S in order.slices
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(S, expand * S, kernel, padding=kernel // 2) for S in order.slices)
 
     def width(self, i: int) -> int:
         return self.expand * self.order.slices[i]
@@ -58,9 +56,7 @@ class StackedCheckerboardContext(Context):
             raise ValueError(f"J is {J}; an even number of convolutions ends on the anchors, so use an odd one")
         self.order, self.expand, self.J = order, expand, J
         self.stacks = nn.ModuleList(
-            nn.ModuleList(
-                nn.Conv2d(S, expand * S if j == J - 1 else S, kernel, padding=kernel // 2) for j in range(J)
-            )
+            nn.ModuleList(nn.Conv2d(S, expand * S if j == J - 1 else S, kernel, padding=kernel // 2) for j in range(J))
             for S in order.slices
         )
 
@@ -80,8 +76,8 @@ class StackedCheckerboardContext(Context):
 class AttentionContext(Context):
     """g_lc,attn: shifted-window checkerboard attention (MLIC+, section 3.4.2, Eq. 6-8, Fig. 6 and 7).
 
-    Every non-anchor is the centre of a K x K window ("H x W overlapped windows"). In it the anchors attend to each other
-    (Eq. 6, with a relative position bias [released code]); a K x K convolution fuses the window into its
+    Every non-anchor is the centre of a K x K window ("H x W overlapped windows"). In it the anchors attend to each
+    other (Eq. 6, with a relative position bias [released code]); a K x K convolution fuses the window into its
     centre (Eq. 7); a feed-forward network with shortcut follows (Eq. 8).
 
     Parameters

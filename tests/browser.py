@@ -49,7 +49,9 @@ def chromium(width: int = 1440, height: int = 900) -> Iterator[object]:
 @contextmanager
 def serve(folder: Path, app: str = "lab", notebook: Path = NOTEBOOK) -> Iterator[str]:
     """Serve a copy of a notebook with ``jupyter lab`` or ``voila``; yields the address with its token."""
-    shutil.copy(notebook, folder / notebook.name)
+    root = folder / "notebooks"
+    root.mkdir()
+    shutil.copy(notebook, root / notebook.name)
     config = folder / "config"
     disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
     (config / "labconfig").mkdir(parents=True)
@@ -62,17 +64,18 @@ def serve(folder: Path, app: str = "lab", notebook: Path = NOTEBOOK) -> Iterator
         "IPYTHONDIR": str(folder / "ipython"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "JUPYTER_PATH": str(NOTEBOOK.parent / "share"),  # Voila's template
         "PYTHONPATH": str(ROOT),
     }
     port, token = _free_port(), secrets.token_hex(16)
     if app == "lab":
         command = ["jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
-        command += ["--no-browser", "--allow-root", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+        command += ["--no-browser", "--allow-root", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}"]
         command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url="]
         command += ["--LabApp.extension_manager=readonly"]
-        address = f"http://127.0.0.1:{port}/lab/tree/{notebook.name}?token={token}&reset"
+        address = f"http://127.0.0.1:{port}/lab/tree/{notebook.name}?token={token}"
     else:
-        command = ["voila", str(folder / notebook.name), f"--port={port}", "--no-browser", "--Voila.ip=127.0.0.1"]
+        command = ["voila", str(root / notebook.name), f"--port={port}", "--no-browser", "--Voila.ip=127.0.0.1", "--template=lic-lab"]
         command += ["--token", token]
         address = f"http://127.0.0.1:{port}/?token={token}"
     with (folder / "server.log").open("w") as log:
@@ -95,9 +98,10 @@ def open_workbench(page: object, address: str, app: str = "lab", patience: int =
     page.goto(address)  # type: ignore[attr-defined]
     if app == "lab":
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=patience)  # type: ignore[attr-defined]
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=patience)  # type: ignore[attr-defined]
-        page.click("text=Run >> nth=0")  # type: ignore[attr-defined]
-        page.click("text=Run All Cells >> nth=0")  # type: ignore[attr-defined]
+        # The notebook's own indicator says idle before there is a kernel; a command then opens a dialog or is lost.
+        page.wait_for_selector("text=/Python 3.* [|] Idle/", timeout=patience)  # type: ignore[attr-defined]
+        page.click(".lm-MenuBar-itemLabel:text-is('Run')")  # type: ignore[attr-defined]
+        page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")  # type: ignore[attr-defined]
     wait_for_run(page, 1, patience)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from lic_lab import analysis
 from lic_lab.tracing import Trace
 from lic_lab.widgets.map import Map
-from lic_lab.widgets.panel import Panel, menu, row
+from lic_lab.widgets.panel import ALL, Panel, menu, row
 from lic_lab.widgets.session import Run
 from lic_lab.widgets.view import Scene
 
@@ -84,9 +84,9 @@ class AttentionMaps(Panel):
             return
         self._fill(self.slice, [(str(i), i) for i in trace.attentions[name]])
         found = trace.attention(name, self.slice.value, scene.position)
-        heads = [("mean of all", None)] + [(str(k), k) for k in range(len(found.weights))]
+        heads = [("mean of all", ALL)] + [(str(k), k) for k in range(len(found.weights))]
         self._fill(self.head, heads)
-        weights = analysis.head_mean(found.weights, self.head.value)
+        weights = analysis.head_mean(found.weights, None if self.head.value == ALL else self.head.value)
         query = "row {}, column {}".format(*found.position)
         nearest = "" if found.position == tuple(scene.position) else (
             f"<p class='lab-words'>The symbol at the cursor asks nothing of this component; shown is the nearest that "

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lic_lab import analysis
+from lic_lab.figures.png import DIFFERENCE
 from lic_lab.tracing import Trace
 from lic_lab.widgets.map import Map
 from lic_lab.widgets.numbers import SLICES
@@ -38,8 +39,12 @@ class Channels(Panel):
             map_.title = f"channel {channel}"
             map_.readout = f"{bits[channel] / bits.sum():.1%}"
             map_.description = f"{self.content.value} of channel {channel}, which costs {bits[channel]:.0f} bits"
-            scene.heatmap(map_, source[channel], unit="bits" if self.content.value == "bits" else "", clickable=False)
-            map_.grid = [0, 0]
+            values = analysis.inside(source[channel], trace.x.shape[:2])
+            limit = float(np.abs(values).max()) or 1.0
+            signed = self.content.value in ("symbols", "mu")
+            low, colours = (-limit, DIFFERENCE) if signed else (0.0, "viridis")
+            unit = "bits" if self.content.value == "bits" else ""
+            scene.heatmap(map_, source[channel], unit=unit, low=low, high=limit, colours=colours, clickable=False)
 
 
 def bars_html(trace: Trace, bits: NDArray[np.float64], order: NDArray[np.intp]) -> str:

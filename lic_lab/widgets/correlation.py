@@ -9,7 +9,7 @@ from lic_lab.analysis.correlation import spatial_correlation
 from lic_lab.figures.png import DIFFERENCE, heatmap_png
 from lic_lab.tracing import Trace
 from lic_lab.widgets.map import Map, legend
-from lic_lab.widgets.panel import Panel, menu, row
+from lic_lab.widgets.panel import ALL, Panel, menu, row
 from lic_lab.widgets.view import Array, Scene
 
 WORDS = (
@@ -25,7 +25,7 @@ class Correlation(Panel):
     title, tooltip = "Correlation", "Spatial correlation left in the normalised latent"
 
     def __init__(self) -> None:
-        self.slice = menu("Channels", [("all", None)], "All channels of the latent, or those of one slice")
+        self.slice = menu("Channels", [("all", ALL)], "All channels of the latent, or those of one slice")
         self.reach = menu("Reach", [(f"{r} positions", r) for r in (2, 3, 4, 6)], "Largest offset shown", value=3)
         for control in (self.slice, self.reach):
             control.observe(self.redraw, "value")
@@ -37,7 +37,7 @@ class Correlation(Panel):
         super().__init__([row(row(self.map, self.map_a, kind="lab-squares"), side, kind="lab-map-side")])
 
     def draw(self, scene: Scene) -> None:
-        options = [("all", None)] + [(f"slice {i}", i) for i in range(len(scene.run.trace.slices))]
+        options = [("all", ALL)] + [(f"slice {i}", i) for i in range(len(scene.run.trace.slices))]
         if list(self.slice.options) != options:
             self.slice.options = options
         found = self.values(scene.run.trace)
@@ -53,7 +53,7 @@ class Correlation(Panel):
 
     def values(self, trace: Trace) -> Array:
         """Correlations by offset, of the chosen channels."""
-        chosen = slice(None) if self.slice.value is None else trace.channels(self.slice.value)
+        chosen = slice(None) if self.slice.value == ALL else trace.channels(self.slice.value)
         return spatial_correlation(trace.normalised[chosen], self.reach.value)
 
 

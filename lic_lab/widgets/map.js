@@ -25,6 +25,7 @@ function render({ model, el }) {
     if (frame.hidden) return;
     const before = img.src;
     img.onload = () => {
+      figure.style.setProperty("--aspect", img.naturalWidth / img.naturalHeight);
       if (before) URL.revokeObjectURL(before);
       figure.dataset.run = model.get("run"); // what is now on the screen; tests and the speed benchmark wait for it
     };
@@ -42,7 +43,7 @@ function render({ model, el }) {
     const [h, w] = model.get("cell"); // a position's height and width as a fraction of the picture's
     const [rows, columns] = model.get("grid");
     const clickable = model.get("clickable");
-    cursor.hidden = !rows;
+    cursor.hidden = !rows || !clickable;
     const percent = (x) => `${100 * x}%`;
     Object.assign(cursor.style, {
       top: percent(i * h), left: percent(j * w),

@@ -61,4 +61,13 @@ def legend(low: float, high: float, unit: str, colours: str = "viridis") -> dict
     """Traits of a colour bar from `low` to `high`."""
     table = palette(colours)[:252][:: 251 // 12]
     stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in table.tolist())
-    return {"low": f"{low:.3g}", "high": f"{high:.3g}", "unit": unit, "stops": stops}
+    return {"low": figure(low), "high": figure(high), "unit": unit, "stops": stops}
+
+
+def figure(value: float) -> str:
+    """Three significant digits, and no exponent for large numbers.
+
+    >>> figure(1098.4), figure(0.01234)
+    ('1,098', '0.0123')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -9,6 +9,9 @@ import ipywidgets as widgets
 from lic_lab.widgets.view import Scene
 
 
+ALL = -1  # in menus of slices and heads; a menu shows None as nothing chosen
+
+
 class Panel(widgets.VBox):
     """Base of the tabs.
 

@@ -7,7 +7,7 @@ import ipywidgets as widgets
 from lic_lab.analysis.correlation import cosine_similarity_map
 from lic_lab.figures.png import DIFFERENCE
 from lic_lab.widgets.map import Map
-from lic_lab.widgets.panel import Panel, menu, row
+from lic_lab.widgets.panel import ALL, Panel, menu, row
 from lic_lab.widgets.view import Array, Scene
 
 WORDS = (
@@ -23,7 +23,7 @@ class Similarity(Panel):
     title, tooltip = "Similarity", "Cosine similarity of every position to the one at the cursor"
 
     def __init__(self) -> None:
-        self.slice = menu("Channels", [("all", None)], "All channels of the latent, or those of one slice")
+        self.slice = menu("Channels", [("all", ALL)], "All channels of the latent, or those of one slice")
         self.ground = menu("Show", [("map alone", False), ("over the picture", True)], "Ground of the map")
         self.map = Map(name="similarity", title="Cosine similarity to the cursor", tooltip="Click to set the reference")
         self.values: Array | None = None
@@ -35,10 +35,10 @@ class Similarity(Panel):
 
     def draw(self, scene: Scene) -> None:
         trace = scene.run.trace
-        options = [("all", None)] + [(f"slice {i}", i) for i in range(len(trace.slices))]
+        options = [("all", ALL)] + [(f"slice {i}", i) for i in range(len(trace.slices))]
         if list(self.slice.options) != options:
             self.slice.options = options
-        chosen = slice(None) if self.slice.value is None else trace.channels(self.slice.value)
+        chosen = slice(None) if self.slice.value == ALL else trace.channels(self.slice.value)
         self.values = cosine_similarity_map(trace.y_hat[chosen], scene.position)
         self.map.readout = scene.name_position(self.values, "")
         self.map.description = "Cosine similarity of each latent position to row {}, column {}".format(*scene.position)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lic_lab.figures.png import heatmap_png
-from lic_lab.widgets.map import Map, legend
+from lic_lab.widgets.map import Map, figure, legend
 from lic_lab.widgets.session import Run, Session
 
 Array = NDArray[Any]
@@ -95,7 +95,7 @@ class Scene:
         """The value at the cursor, in words."""
         i, j = self.position
         value = values[i, j]
-        words = "masked" if np.isnan(value) else f"{value:.3g} {unit}".rstrip()
+        words = "masked" if np.isnan(value) else f"{figure(value)} {unit}".rstrip()
         return f"row {i}, column {j}: {words}"
 
 

@@ -83,7 +83,7 @@ class Workbench(widgets.VBox):
     def _build(self) -> None:
         self.photo = menu("Photograph", list(self._pictures), "Photographs that come with scikit-image; opened files join them")
         self.upload = widgets.FileUpload(
-            accept="image/*", description="Upload a picture", tooltip="A file from your computer, up to 7 MB; larger ones by path"
+            accept="image/*", description="Upload a picture", icon="", tooltip="A file from your computer, up to 7 MB; larger ones by path"
         )
         self.path = widgets.Text(
             description="Path", placeholder="~/picture.png", tooltip="A file on the machine that runs Python; Enter opens it",

@@ -9,7 +9,7 @@
 
 Layers stand at the same indices as in CompressAI's models. Hyper synthesis that gives two parameters puts log sigma's
 half first and mu's second, as CompressAI does. Where the papers end h_s with a non-negative scale, ours ends with its
-logarithm [ours], which `Gaussian.sigma` takes: with CompressAI's weights pictures and means are the same, scales are not.
+logarithm [ours], which `Gaussian.sigma` takes: CompressAI's weights give the same pictures and means, but not scales.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def read_image(source: Source) -> Tensor:
 def read(source: Source, name: str | None = None, largest: int = LARGEST) -> Picture:
     """Read a path, PIL image, array or tensor.
 
-    Arrays are (H, W), (H, W, 1 to 4), uint8, uint16 or float in [0, 1]; tensors (3, H, W) or (1, 3, H, W), float in [0, 1] or
-    uint8. Grey becomes RGB, 16 bits become 8, an alpha channel is laid over white; `Picture.notes` says so.
+    Arrays are (H, W), (H, W, 1 to 4), uint8, uint16 or float in [0, 1]; tensors (3, H, W) or (1, 3, H, W), float in
+    [0, 1] or uint8. Grey becomes RGB, 16 bits become 8, an alpha channel is laid over white; `Picture.notes` says so.
 
     Raises
     ------
@@ -74,7 +74,9 @@ def read(source: Source, name: str | None = None, largest: int = LARGEST) -> Pic
         with Image.open(path) as image:
             return _from_pil(image, name or path.name, largest)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ImageError(f"{path.name} can't be read as an image ({error}); give a PNG, JPEG, WebP or TIFF file") from None
+        raise ImageError(
+            f"{path.name} can't be read as an image ({error}); give a PNG, JPEG, WebP or TIFF file"
+        ) from None
 
 
 def pad(x: Tensor, multiple: int = 64) -> tuple[Tensor, tuple[int, int, int, int]]:

@@ -297,9 +297,7 @@ def _trace(codec: Codec, found: Latent, reconstruct: bool, keep: Callable[[str],
         codec.train(training)
     order: CodingOrder = codec.entropy.order
     z = found.side.likelihoods
-    patched = any(
-        context.patched(h, w) for context in codec.entropy.active().values() if hasattr(context, "patched")
-    )
+    patched = any(context.patched(h, w) for context in codec.entropy.active().values() if hasattr(context, "patched"))
     return Trace(
         codec=codec.name,
         quality=getattr(codec, "quality", None),
@@ -347,8 +345,8 @@ def _trace_compressai(model: CompressionModel, picture: Picture) -> Trace:
     bottlenecks = [m for m in model.modules() if isinstance(m, EntropyBottleneck)]
     if len(conditionals) > 1 or len(bottlenecks) != 1:
         raise TypeError(
-            f"{type(model).__name__} has {len(conditionals)} Gaussian conditionals and {len(bottlenecks)} bottlenecks; traced "
-            "are CompressAI's factorized, hyperprior, mean-scale, joint autoregressive and Cheng 2020 models"
+            f"{type(model).__name__} has {len(conditionals)} Gaussian conditionals and {len(bottlenecks)} bottlenecks; "
+            "traced are CompressAI's factorized, hyperprior, mean-scale, joint autoregressive and Cheng 2020 models"
         )
     caught: dict[str, Any] = {}
 

@@ -76,7 +76,9 @@ class SharedLatent(Codec):
             "intra": {"masked": IntraSliceContext(order), "unmasked": IntraSliceContext(order, mask=False)},
             "inter": {"masked": InterSliceContext(order)},
         }
-        one = {slot: [next(iter(found.values())).width(i) for i in range(len(SLICES))] for slot, found in contexts.items()}
+        one = {
+            slot: [next(iter(found.values())).width(i) for i in range(len(SLICES))] for slot, found in contexts.items()
+        }
         widths = {"hyper": [hyper] * len(SLICES), **one}
         g_ep = Parameters(
             order,
@@ -112,8 +114,8 @@ class SharedLatent(Codec):
         wanted = {**self.combination, **choice}
         if not meaningful(wanted["channel"], wanted["local"], wanted["global"]):
             raise ValueError(
-                f"global {wanted['global']!r} needs the channel context: it carries slice i-1's attention map to slice i, "
-                "so slices must be coded in turn. Use channel='conv' too"
+                f"global {wanted['global']!r} needs the channel context: it carries slice i-1's attention map to slice "
+                "i, so slices must be coded in turn. Use channel='conv' too"
             )
         slots = {k: v for k, v in wanted.items() if k != "global"}
         return super().swap(**slots, **_GLOBAL[wanted["global"]])

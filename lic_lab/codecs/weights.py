@@ -68,7 +68,9 @@ def load(name: str, quality: int | None = None) -> Codec:
     available = {card["quality"]: card for card in cards(name)}
     if not available:
         have = sorted({served for card in cards() for served in card["serves"]})
-        raise WeightsError(f"there are no weights for {name!r} in {folder()}; there are some for {', '.join(have) or 'none'}")
+        raise WeightsError(
+            f"there are no weights for {name!r} in {folder()}; there are some for {', '.join(have) or 'none'}"
+        )
     if quality is None:
         quality = min(available)
     if quality not in available:
@@ -88,7 +90,9 @@ def _model(path: str, digest: str) -> Codec:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise WeightsError(f"the weights {path} can't be read ({error.strerror}); restore them with git checkout") from None
+        raise WeightsError(
+            f"the weights {path} can't be read ({error.strerror}); restore them with git checkout"
+        ) from None
     found = hashlib.sha256(data).hexdigest()
     if found != digest:
         raise WeightsError(

@@ -47,8 +47,8 @@ def ablation(
     Returns
     -------
     list of dict
-        ``channel``, ``local``, ``global``, ``refinement``, ``bpp`` (mean over the images), ``bits_vs_base_percent`` (of the
-        summed bits).
+        ``channel``, ``local``, ``global``, ``refinement``, ``bpp`` (mean over the images) and
+        ``bits_vs_base_percent`` (of the summed bits).
     """
     codec = load("shared", quality)
     rows = [tuple(c.values())[:3] for c in combinations() if c["refinement"] == "none"] if everything else TABLE_5

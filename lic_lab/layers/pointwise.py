@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Pointwise(nn.Conv2d):
-    """1 x 1 convolution of (B, C, n) as one matrix product: on such shapes the convolution kernels take several times longer."""
+    """1 x 1 convolution of (B, C, n) as one matrix product: here convolution kernels take several times longer."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels, 1)

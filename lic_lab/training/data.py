@@ -62,7 +62,9 @@ class Photographs:
                     starts.append(end)
                     end += pixels.size
         cache.with_suffix(".tmp").rename(cache.with_suffix(".bin"))
-        np.savez(cache.with_suffix(".npz"), sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2), starts=np.array(starts))
+        np.savez(
+            cache.with_suffix(".npz"), sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2), starts=np.array(starts)
+        )
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -1,9 +1,9 @@
-"""How the shipped weights were trained: three stages on one transform per rate point.
+"""How the shipped weights were trained: two stages on one transform per rate point.
 
 1. `joint`: transform and any-subset entropy model together, components switched at random each step. Starts from the
    Karhunen-Loeve transform, or from another rate point's checkpoint.
-2. `finish`: transform frozen, the entropy model trained on its latents, with large crops for the global context.
-3. `refine`: everything frozen but LRP, trained on the picture.
+2. `finish`: transform, hyperprior and LRP frozen, so that symbols and pictures stay as they are; the contexts and g_ep
+   trained on, with large crops for the global context.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lic_lab.training.loop import Schedule, Step, launch, train
 from lic_lab.training.loss import bits, rate_distortion
 from lic_lab.transforms.residual import STRIDE, start_from_klt
 
-STAGES = ("joint", "finish", "refine")
+STAGES = ("joint", "finish")
 Stage = tuple[Callable[[SharedLatent], list[nn.Module]], Step]  # the modules it trains, and its step
 
 
@@ -33,7 +33,7 @@ class Recipe:
 
     Attributes
     ----------
-    stage : {"joint", "finish", "refine"}
+    stage : {"joint", "finish"}
     lmbda : float
         Weight of the distortion.
     data : str
@@ -92,10 +92,10 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
         codec.load_state_dict(torch.load(recipe.start, weights_only=True)["modules"])
     elif not Path(recipe.checkpoint).exists():
         _start(codec, photographs, recipe)
-    stage = {"joint": _joint, "finish": _finish, "refine": _refine}[recipe.stage]
+    stage = {"joint": _joint, "finish": _finish}[recipe.stage]
     trained, step = stage(codec, photographs, recipe)
     codec.requires_grad_(False)
-    quantiles = [p for n, p in codec.named_parameters() if n.endswith("quantiles")] if trained is not _lrp else []
+    quantiles = [p for n, p in codec.named_parameters() if n.endswith("quantiles")] if trained is _everything else []
     groups: dict[float, list[nn.Parameter]] = {}
     chosen = {id(p) for module in trained(codec) for p in module.parameters()} - {id(p) for p in quantiles}
     for name, p in codec.named_parameters():
@@ -129,13 +129,8 @@ def _everything(codec: SharedLatent) -> list[nn.Module]:
     return [codec]
 
 
-def _entropy(codec: SharedLatent) -> list[nn.Module]:
-    e = codec.entropy
-    return [codec.hyperprior, e.contexts, e.g_ep]
-
-
-def _lrp(codec: SharedLatent) -> list[nn.Module]:
-    return [codec.entropy.refinements]
+def _contexts(codec: SharedLatent) -> list[nn.Module]:
+    return [codec.entropy.contexts, codec.entropy.g_ep]
 
 
 def _start(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> None:
@@ -184,7 +179,7 @@ def _joint(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Sta
         return rate_distortion(codec.swap(**chosen)(x), x, recipe.lmbda)
 
     def linear_step(at: int, worker: int) -> dict[str, Tensor]:
-        """Before the networks say anything: the entropy model alone on the linear path's latent, at a third of the cost."""
+        """Before the networks say anything: the entropy model alone on the linear path, at a third of the cost."""
         x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 2, at, worker))
         with torch.no_grad():
             y = codec.g_a.linear_path(x)  # type: ignore[misc]
@@ -215,21 +210,4 @@ def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> St
         return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)))
 
     codec.train()
-    return _entropy, step
-
-
-def _refine(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
-    codec = codec.swap(channel="none", local="none", global_="none", refinement="lrp")
-    order = codec.entropy.order
-
-    def step(at: int, worker: int) -> dict[str, Tensor]:
-        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 5, at, worker))
-        with torch.no_grad():
-            y = codec.g_a(x)
-            hyper = codec.hyperprior(y).hyper
-        x_hat = codec.g_s(codec.entropy.run(hyper, lambda s, mu, sigma: s.take(torch.round(y[:, order.step_channels(s)]))))
-        mse = nn.functional.mse_loss(x_hat, x)
-        return {"loss": recipe.lmbda * 255**2 * mse, "mse": mse}
-
-    codec.eval()
-    return _lrp, step
+    return _contexts, step

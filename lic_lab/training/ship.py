@@ -1,4 +1,4 @@
-"""From a checkpoint to shipped weights: settle the bottleneck, round to float16, measure on Kodak, write file and card."""
+"""From a checkpoint to shipped weights: settle the bottleneck, round to float16, measure on Kodak, write the files."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What ``import lic_lab`` adds to ``import torch``, each in a fresh interpreter, in turn. Prints JSON.
 
-    python benchmarks/import_time.py
+python benchmarks/import_time.py
 """
 
 from __future__ import annotations
@@ -11,14 +11,22 @@ import subprocess
 import sys
 
 RUNS = 7
-TIMED = "import time; s = time.perf_counter(); import torch; t = time.perf_counter(); {}; print(t - s, time.perf_counter() - t)"
+TIMED = """
+import time
+start = time.perf_counter()
+import torch
+middle = time.perf_counter()
+{}
+print(middle - start, time.perf_counter() - middle)
+"""
 
 
 def seconds(statement: str) -> list[tuple[float, float]]:
     """(seconds of import torch, seconds of `statement` after it) of each run."""
     found = []
     for _ in range(RUNS):
-        out = subprocess.run([sys.executable, "-c", TIMED.format(statement)], capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", TIMED.format(statement)]
+        out = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
         torch_seconds, added = map(float, out.stdout.split())
         found.append((torch_seconds, added))
     return found

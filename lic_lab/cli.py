@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import lic_lab as lab
 
 MISTAKES = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-STAGES = ("joint", "finish", "refine")  # of training.recipes, repeated so that --help needs no torch
+STAGES = ("joint", "finish")  # of training.recipes, repeated so that --help needs no torch
 PATIENCE = 2.0  # seconds of silence before a command says that it is at work
 
 
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         help="train the shared latent and its entropy model",
         description="One stage of the training that made the shipped weights; an existing checkpoint is resumed.",
     )
-    train.add_argument("stage", choices=STAGES, help="transform and entropy model; entropy model alone; refinement")
+    train.add_argument("stage", choices=STAGES, help="everything together; then the entropy model's contexts alone")
     train.add_argument(
         "--lambda",
         dest="lmbda",

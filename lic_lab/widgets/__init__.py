@@ -1,5 +1,11 @@
 """The workbench, as classes of ipywidgets: a notebook needs two lines."""
 
+import warnings
+
+with warnings.catch_warnings():  # CompressAI calls torch.jit.script, which torch announces to retire
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
+    import compressai.models  # noqa: F401
+
 from lic_lab.widgets.workbench import Workbench
 
 __all__ = ["Workbench"]

@@ -33,7 +33,7 @@ def numbers_html(run: Run, pinned: Run | None) -> str:
     parts, slices = shares(trace)
     ready = trace.x_hat is not None
     psnr = (f"{trace.psnr:.2f}" if math.isfinite(trace.psnr) else "lossless") if ready else "…"
-    steps = {"g_a": "transform", "hyper": "hyperprior", "entropy": "entropy model", "g_s": "reconstruction"}
+    steps = {"g_a": "transform", "hyper": "hyperprior", "entropy": "entropy model", "g_s": "synthesis"}
     skip = ("g_a", "hyper") if run.cached else ()
     spent = ", ".join(f"{w} {1000 * trace.seconds[k]:.0f}" for k, w in steps.items() if k in trace.seconds and k not in skip)
     versus_rate = versus_psnr = ""

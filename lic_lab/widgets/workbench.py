@@ -281,11 +281,12 @@ class Workbench(widgets.VBox):
             self._say(_words(error), "error")
             return
         title = picture.name
+        while title in self._pictures:  # another file of that name
+            title += " (again)"
         self._pictures[title] = picture
         self._quiet = True
         try:
-            if title not in self.photo.options:
-                self.photo.options = [*self.photo.options, title]
+            self.photo.options = [*self.photo.options, title]
             self.photo.value = title
         finally:
             self._quiet = False

@@ -1,0 +1,503 @@
+"""The workbench without a browser: menus are set, and what is shown is compared with lab.trace."""
+
+import json
+import re
+import shutil
+from datetime import UTC, datetime
+from importlib.metadata import files
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+import lic_lab as lab
+from lic_lab.codecs import weights
+from lic_lab.codecs.shared import MENU, meaningful
+
+QUALITIES = [card["quality"] for card in weights.cards("shared")]
+pytestmark = pytest.mark.skipif(not QUALITIES, reason=f"there are no trained weights in {weights.folder()}")
+
+HEIGHT, WIDTH = 120, 200  # no multiples of 64: padded to 128 x 256
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    path = tmp_path / "crop.png"
+    Image.fromarray(data.astronaut()[:HEIGHT, :WIDTH]).save(path)
+    return path
+
+
+@pytest.fixture
+def bench(photo):
+    return lab.widgets.Workbench(photo)
+
+
+def words(html: str) -> str:
+    return re.sub(r"<[^>]*>", " ", html).replace("&#x27;", "'")
+
+
+def number(html: str, name: str) -> float:
+    return float(re.search(rf'data-number="{name}"[^>]*><div><b>([^<]*)</b>', html).group(1))
+
+
+def share(html: str, label: str) -> float:
+    return float(re.search(rf'data-share="{label}">.*?<b>([^<]*)</b>', html).group(1))
+
+
+def expected(bench, photo):
+    """What lab.trace says of the menus' values, from the file on."""
+    choice = {part: control.value for part, control in bench.parts.items()}
+    return lab.trace(lab.load("shared", bench.quality.value).swap(**choice), photo)
+
+
+def assert_shows(bench, trace):
+    html = bench.numbers.value
+    assert number(html, "bpp") == pytest.approx(trace.bpp["total"], abs=5.1e-5)
+    assert number(html, "psnr") == pytest.approx(trace.psnr, abs=5.1e-3)
+    assert share(html, "z") == pytest.approx(trace.bpp["z"], abs=5.1e-5)
+    for i in range(len(trace.slices)):
+        assert share(html, f"slice {i}") == pytest.approx(trace.bpp[f"slice {i}"], abs=5.1e-5)
+    for part, label in (("anchor", "anchor"), ("nonanchor", "non-anchor")):
+        if part in trace.parts:
+            assert share(html, label) == pytest.approx(trace.bpp[part], abs=5.1e-5)
+    np.testing.assert_allclose(bench.run.trace.bits, trace.bits, atol=1e-4)
+    np.testing.assert_array_equal(bench.run.trace.x_hat, trace.x_hat)
+
+
+def open_tab(bench, panel):
+    bench.tabs.value = bench.panels.index(panel)
+
+
+def upload(bench, name: str, content: bytes):
+    file = {"name": name, "type": "image/png", "size": len(content), "content": memoryview(content)}
+    bench.upload.value = ({**file, "last_modified": datetime.now(UTC)},)
+
+
+# -- menus ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_run_is_what_trace_says(bench, photo):
+    assert_shows(bench, expected(bench, photo))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channel": "none"},
+        {"local": "none"},
+        {"local": "stacked"},
+        {"local": "attention"},
+        {"global": "intra"},
+        {"global": "intra-unmasked"},
+        {"global": "intra+inter"},
+        {"refinement": "lrp"},
+        {"channel": "none", "local": "none"},
+        {"local": "attention", "global": "intra+inter", "refinement": "lrp"},
+    ],
+    ids=lambda changes: " ".join(changes.values()),
+)
+def test_a_component_menu_changes_numbers_and_maps_as_trace_says(bench, photo, changes):
+    before = bench.numbers.value, bench.bit_map.value
+    for part, name in changes.items():
+        bench.parts[part].value = name
+    assert bench.message.value == "" or "pads" in bench.message.value
+    assert_shows(bench, expected(bench, photo))
+    assert bench.numbers.value != before[0]
+    if changes != {"refinement": "lrp"}:
+        assert bench.bit_map.value != before[1]
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_the_rate_point_menu_lists_all_weights_and_loads_them(bench, photo, quality):
+    assert [value for _, value in bench.quality.options] == QUALITIES
+    assert f"{weights.QUALITIES[quality]:g}" in dict((v, k) for k, v in bench.quality.options)[quality]
+    bench.quality.value = quality
+    assert bench.run.trace.quality == quality
+    assert_shows(bench, expected(bench, photo))
+
+
+def test_every_combination_offered_has_a_meaning_and_no_other_is_left_out(photo):
+    bench = lab.widgets.Workbench(photo)
+    bench._analyse = lambda picture: None  # the menus alone
+    offered = set()
+    for channel, local in product(MENU["channel"], MENU["local"]):
+        bench.channel.value, bench.local.value = channel, local
+        offered |= {(channel, local, name) for _, name in bench.global_.options}
+    assert offered == {c for c in product(MENU["channel"], MENU["local"], MENU["global"]) if meaningful(*c)}
+
+
+def test_a_value_that_loses_its_meaning_becomes_none_in_one_run(bench, photo):
+    bench.global_.value = "intra"
+    count = bench._count
+    bench.channel.value = "none"
+    assert bench.global_.value == "none"
+    assert bench._count == count + 1
+    assert_shows(bench, expected(bench, photo))
+
+
+def test_the_transform_runs_once_per_picture_and_rate_point(bench, monkeypatch):
+    from lic_lab.transforms.residual import Analysis
+
+    monkeypatch.setattr(Analysis, "forward", lambda *args: pytest.fail("the transform ran again"))
+    bench.local.value = "attention"
+    bench.refinement.value = "lrp"
+    assert bench.message.value == "" or "pads" in bench.message.value
+
+
+def test_photographs_come_with_scikit_image_itself():
+    from lic_lab.widgets.photographs import FILES, photographs
+
+    shipped = {Path(str(f)).name for f in files("scikit-image") if f.match("skimage/data/*")}
+    assert set(FILES.values()) <= shipped
+    assert list(photographs()) == list(FILES)
+
+
+def test_another_photograph(bench):
+    bench.photo.value = "Chelsea the cat"
+    assert bench.run.trace.x.shape == (300, 451, 3)
+    np.testing.assert_array_equal(bench.run.trace.x, data.chelsea())
+    assert bench.bit_map.grid == [19, 29]
+
+
+# -- pictures, cursor, tabs ------------------------------------------------------------------------------------------------
+
+
+def png(map_) -> np.ndarray:
+    import io
+
+    return np.asarray(Image.open(io.BytesIO(map_.value)).convert("RGB"))
+
+
+def test_the_picture_shown_is_reconstruction_original_or_error(bench):
+    trace = bench.run.trace
+    np.testing.assert_array_equal(png(bench.picture_map), trace.x_hat)
+    bench.view.value = "Original"
+    np.testing.assert_array_equal(png(bench.picture_map), trace.x)
+    bench.view.value = "Error x 8"
+    error = 8 * np.abs(trace.x.astype(int) - trace.x_hat)
+    np.testing.assert_array_equal(png(bench.picture_map), np.minimum(error, 255))
+
+
+def test_maps_have_the_picture_s_size_and_the_grid_without_padding(bench):
+    assert png(bench.bit_map).shape == (HEIGHT, WIDTH, 3)
+    assert bench.bit_map.grid == [8, 13]
+    assert bench.bit_map.cell == [16 / HEIGHT, 16 / WIDTH]
+
+
+def test_a_click_moves_the_cursor_everywhere_and_makes_it_the_reference(bench, photo):
+    trace = expected(bench, photo)
+    open_tab(bench, bench.similarity)
+    bench.bit_map.position = [2, 5]
+    assert (bench.row.value, bench.column.value) == (2, 5)
+    assert bench.similarity.map.position == [2, 5]
+    assert bench.bit_map.readout == f"row 2, column 5: {trace.bits.sum(0)[2, 5]:.3g} bits"
+    np.testing.assert_allclose(bench.similarity.values, lab.correlation.cosine_similarity_map(trace.y_hat, (2, 5)))
+    bench.similarity.map.position = [7, 1]
+    assert (bench.row.value, bench.column.value) == (7, 1)
+    assert bench.similarity.values[7, 1] == pytest.approx(1)
+    bench.similarity.slice.value = 2
+    one = lab.correlation.cosine_similarity_map(trace.y_hat[trace.channels(2)], (7, 1))
+    np.testing.assert_allclose(bench.similarity.values, one)
+
+
+def test_row_and_column_can_be_typed_and_are_kept_inside(bench):
+    bench.row.value, bench.column.value = 3, 4
+    assert bench.bit_map.position == bench.picture_map.position == [3, 4]
+    bench.row.value = 99
+    assert bench.bit_map.position == [7, 4]
+
+
+def test_pin_compares_a_with_b(bench, photo):
+    a = expected(bench, photo)
+    bench.pin.click()
+    bench.local.value = "attention"
+    b = expected(bench, photo)
+    rows = dict(re.findall(r"<th scope='row'>([^<]*)</th>(.*?)</tr>", bench.compare.table.value))
+    for label, name in (("total", "total"), ("non-anchor", "nonanchor"), ("slice 3", "slice 3")):
+        one, two, gap, percent = (float(cell) for cell in re.findall(r"<td>([^<]*)</td>", rows[label]))
+        assert one == pytest.approx(a.bpp[name], abs=5.1e-5)
+        assert two == pytest.approx(b.bpp[name], abs=5.1e-5)
+        assert gap == pytest.approx(b.bpp[name] - a.bpp[name], abs=5.1e-5)
+        assert percent == pytest.approx(100 * (b.bpp[name] / a.bpp[name] - 1), abs=5.1e-3)
+    i, j = bench.compare.map.position
+    gap = b.bits.sum(0)[i, j] - a.bits.sum(0)[i, j]
+    assert float(bench.compare.map.readout.split()[4]) == pytest.approx(gap, rel=6e-3)
+    assert f"{100 * (b.bpp['total'] / a.bpp['total'] - 1):+.2f} % against A" in bench.numbers.value
+    bench.unpin.click()
+    assert bench.pinned is None
+    assert "against A" not in bench.numbers.value
+
+
+def test_runs_on_two_pictures_are_compared_without_a_map(bench):
+    open_tab(bench, bench.compare)
+    bench.pin.click()
+    bench.photo.value = "Chelsea the cat"
+    assert "different pictures" in bench.compare.words.value
+    assert "Chelsea" in bench.compare.table.value
+
+
+def test_channels_are_sorted_by_their_bits(bench, photo):
+    trace = expected(bench, photo)
+    open_tab(bench, bench.channels)
+    bits = trace.bits.sum((1, 2))
+    shown = [int(c) for c in re.findall(r"<title>channel (\d+),", bench.channels.bars.value)]
+    assert len(shown) == len(bits)
+    assert (np.diff(bits[shown]) <= 1e-3).all()
+    assert bench.channels.maps[0].title == f"channel {shown[0]}"
+    for content in ("bits", "mu", "sigma"):
+        bench.channels.content.value = content
+        assert content in bench.channels.maps[0].description
+
+
+def test_the_correlation_is_that_of_the_normalised_latent(bench, photo):
+    trace = expected(bench, photo)
+    open_tab(bench, bench.correlation)
+    found = lab.correlation.spatial_correlation(trace.normalised, 3)
+    np.testing.assert_allclose(bench.correlation.values(bench.run.trace), found, atol=1e-4)
+    cells = [float(c) for c in re.findall(r"<td>([^<]*)</td>", bench.correlation.table.value)]
+    np.testing.assert_allclose(cells, found.ravel(), atol=6e-4)
+    bench.pin.click()
+    assert "A:" in bench.correlation.table.value
+
+
+def test_attention_shows_the_row_and_the_mask_of_the_cursor(bench, photo):
+    open_tab(bench, bench.attention)
+    assert "None of the components" in bench.attention.words.value
+    bench.global_.value = "intra+inter"
+    assert [name for _, name in bench.attention.component.options] == ["intra", "inter"]
+    trace = expected(bench, photo)
+    for component in ("intra", "inter"):
+        bench.attention.component.value = component
+        for i, position in product(trace.attentions[component], [(0, 0), (3, 4)]):
+            bench.attention.slice.value = i
+            bench.row.value, bench.column.value = position
+            found = trace.attention(component, i, position)
+            said = words(bench.attention.words.value)
+            assert re.search(rf"sees\s+{found.visible.sum()}\s+of\s+{found.visible.size}", said)
+            assert f"{np.nanmax(found.weights.mean(0)):.4f}" in said
+    bench.attention.head.value = 1
+    bench.local.value = "attention"
+    assert [name for _, name in bench.attention.component.options] == ["local", "intra", "inter"]
+    bench.global_.value = "none"
+    bench.local.value = "none"
+    assert "None of the components" in bench.attention.words.value
+
+
+def test_only_the_open_tab_computes(bench, monkeypatch):
+    open_tab(bench, bench.correlation)
+    for panel in bench.panels:
+        if panel is not bench.correlation:
+            monkeypatch.setattr(panel, "draw", lambda scene: pytest.fail("a closed tab was drawn"))
+    bench.local.value = "stacked"
+
+
+# -- whatever people bring -------------------------------------------------------------------------------------------------
+
+
+def assert_goes_on(bench, photo, before):
+    """After an error all is as it was, and the next change works."""
+    values, numbers, run = before
+    assert bench._values() == values
+    assert bench.run is run
+    assert bench.numbers.value == numbers
+    assert 'role="alert"' in bench.message.value
+    bench.local.value = "stacked"
+    assert 'role="alert"' not in bench.message.value
+    assert_shows(bench, expected(bench, photo))
+
+
+def state(bench):
+    return bench._values(), bench.numbers.value, bench.run
+
+
+@pytest.mark.parametrize("way", ["path", "upload"])
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("notes.png", b"no picture at all", "notes.png can't be read as an image"),
+        ("cut.png", None, "cut.png can't be read as an image"),
+        ("dot.png", np.zeros((1, 1, 3), np.uint8), "dot.png is 1 x 1 pixels; each side must have at least"),
+    ],
+)
+def test_an_unusable_file_is_refused_in_words(bench, photo, tmp_path, way, name, content, complaint):
+    path = tmp_path / name
+    if isinstance(content, np.ndarray):
+        Image.fromarray(content).save(path)
+    else:
+        path.write_bytes(content or photo.read_bytes()[:3000])
+    before = state(bench)
+    if way == "path":
+        bench.path.value = str(path)
+    else:
+        upload(bench, name, path.read_bytes())
+    assert complaint in words(bench.message.value)
+    assert_goes_on(bench, photo, before)
+
+
+def test_a_missing_file_is_named(bench, photo):
+    before = state(bench)
+    bench.path.value = "/nowhere/at/all.png"
+    assert "there is no file /nowhere/at/all.png" in words(bench.message.value)
+    assert_goes_on(bench, photo, before)
+
+
+def test_a_huge_picture_is_refused_with_the_memory_it_would_take(bench, photo, tmp_path):
+    path = tmp_path / "huge.png"
+    Image.new("1", (9000, 9000)).save(path)
+    before = state(bench)
+    bench.path.value = str(path)
+    assert "81 megapixels and would take about" in words(bench.message.value)
+    assert "GB of memory" in words(bench.message.value)
+    assert_goes_on(bench, photo, before)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "note"),
+    [
+        (data.camera()[:HEIGHT, :WIDTH], "grey, taken as RGB"),
+        (np.dstack([data.astronaut()[:HEIGHT, :WIDTH], np.full((HEIGHT, WIDTH), 99, np.uint8)]), "laid over white"),
+        (data.camera()[:HEIGHT, :WIDTH].astype(np.uint16) * 257, "16 bits, taken at 8"),
+    ],
+    ids=["grey", "rgba", "16-bit"],
+)
+@pytest.mark.parametrize("way", ["path", "upload"])
+def test_what_is_converted_is_said(bench, tmp_path, pixels, note, way):
+    path = tmp_path / "other.png"
+    Image.fromarray(pixels).save(path)
+    if way == "path":
+        bench.path.value = str(path)
+    else:
+        upload(bench, path.name, path.read_bytes())
+        assert bench.upload.value == ()
+    assert bench.photo.value == "other.png"
+    assert note in words(bench.message.value)
+    assert_shows(bench, expected(bench, path))
+
+
+def test_a_file_joins_the_menu_and_can_be_chosen_again(bench, photo):
+    bench.photo.value = "Rocket"
+    bench.photo.value = photo.name
+    assert_shows(bench, expected(bench, photo))
+
+
+def test_two_files_of_one_name_are_both_kept(bench, photo, tmp_path):
+    (tmp_path / "other").mkdir()
+    second = tmp_path / "other" / photo.name
+    Image.fromarray(data.astronaut()[-HEIGHT:, :WIDTH]).save(second)
+    bench.path.value = str(second)
+    assert_shows(bench, expected(bench, second))
+    bench.photo.value = photo.name
+    assert_shows(bench, expected(bench, photo))
+
+
+def test_damaged_weights_are_refused_and_nothing_of_them_is_shown(bench, photo, tmp_path, monkeypatch):
+    folder = tmp_path / "weights"
+    shutil.copytree(weights.folder(), folder)
+    card = json.loads(next(folder.glob("*.json")).read_text())
+    damaged = {**card, "quality": 6, "lambda": 0.0483, "file": "damaged.safetensors"}
+    (folder / "damaged.json").write_text(json.dumps(damaged))
+    content = bytearray((folder / card["file"]).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "damaged.safetensors").write_bytes(content)
+    monkeypatch.setenv("LIC_LAB_WEIGHTS", str(folder))
+    bench = lab.widgets.Workbench(photo)
+    before = state(bench)
+    bench.quality.value = 6
+    assert "the file is damaged or was changed" in words(bench.message.value)
+    assert_goes_on(bench, photo, before)
+
+
+def test_without_weights_the_workbench_says_so(photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIC_LAB_WEIGHTS", str(tmp_path))
+    bench = lab.widgets.Workbench(photo)
+    assert "there are no weights" in words(bench.message.value)
+    assert bench.run is None
+    assert bench.numbers.value == ""
+    assert bench.channel.disabled
+    bench.tabs.value = 2  # what is left to click does not fail
+    bench.pin.click()
+    bench.view.value = "Original"
+
+
+def test_a_first_picture_that_is_missing_leaves_a_photograph(tmp_path):
+    bench = lab.widgets.Workbench(tmp_path / "missing.png")
+    assert "there is no file" in words(bench.message.value)
+    assert bench.run.trace.picture.name == bench.photo.value
+
+
+def test_a_memory_error_is_words(bench, photo, monkeypatch):
+    from lic_lab.widgets import session
+
+    before = state(bench)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "trace", lambda *args, **more: (_ for _ in ()).throw(MemoryError))
+        bench.local.value = "attention"
+    assert "not enough memory" in words(bench.message.value)
+    assert_goes_on(bench, photo, before)
+
+
+def test_global_attention_in_patches_is_said(tmp_path, bench):
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.tile(data.astronaut()[:64], (1, 3, 1))[:, :1100]).save(path)  # 69 positions wide
+    bench.path.value = str(path)
+    assert "patches" not in bench.message.value
+    bench.global_.value = "intra"
+    assert bench.run.trace.patched
+    assert "runs in patches" in bench.message.value
+
+
+def test_a_long_analysis_says_what_it_does(bench, photo, monkeypatch):
+    said = []
+    progress = bench._progress
+    monkeypatch.setattr(bench, "_progress", lambda text: (said.append(text), progress(text)))
+    bench.session._speed = 1.0  # a slow machine
+    bench.photo.value = "Coffee"
+    assert [re.search("transform|entropy model|reconstruction|^$", text).group() for text in said] == [
+        "transform",
+        "entropy model",
+        "reconstruction",
+        "",
+    ]
+    assert bench.busy.value == ""
+
+
+def test_a_large_picture_is_shown_reduced_and_measured_in_full(tmp_path, bench):
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.tile(data.astronaut()[:72], (1, 4, 1))[:, :1700]).save(path)
+    bench.path.value = str(path)
+    assert bench.run.trace.pixels == 72 * 1700
+    assert png(bench.picture_map).shape == (36, 850, 3)
+    assert png(bench.bit_map).shape == (36, 850, 3)
+    assert "shown at 1/2" in bench.picture_map.readout
+
+
+def test_every_control_has_a_label_and_a_tooltip(bench):
+    import ipywidgets
+
+    def inside(widget):
+        yield widget
+        for child in getattr(widget, "children", ()):
+            yield from inside(child)
+
+    kinds = (ipywidgets.Dropdown, ipywidgets.Button, ipywidgets.Text, ipywidgets.BoundedIntText, ipywidgets.FileUpload)
+    for widget in inside(bench):
+        if isinstance(widget, kinds):
+            assert widget.description, widget
+            assert widget.tooltip, widget.description
+        if isinstance(widget, ipywidgets.ToggleButtons):
+            assert all(widget.tooltips)
+
+
+def test_old_latents_are_forgotten(bench, photo, monkeypatch):
+    from lic_lab.widgets import session
+
+    monkeypatch.setattr(session, "CACHE_BYTES", 1)
+    bench.photo.value = "Coffee"
+    assert len(bench.session._latents) == 1
+    bench.refinement.value = "lrp"
+    assert len(bench.run.latent.pictures) == 1
+    assert torch.is_tensor(next(iter(bench.run.latent.pictures.values())))

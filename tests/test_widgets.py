@@ -101,13 +101,16 @@ def test_the_first_run_is_what_trace_says(bench, photo):
     ids=lambda changes: " ".join(changes.values()),
 )
 def test_a_component_menu_changes_numbers_and_maps_as_trace_says(bench, photo, changes):
-    before = bench.numbers.value, bench.bit_map.value
+    before = number(bench.numbers.value, "bpp"), bench.bit_map.value, bench.picture_map.value
     for part, name in changes.items():
         bench.parts[part].value = name
     assert bench.message.value == "" or "pads" in bench.message.value
     assert_shows(bench, expected(bench, photo))
-    assert bench.numbers.value != before[0]
-    if changes != {"refinement": "lrp"}:
+    if changes == {"refinement": "lrp"}:  # it changes the picture, and here nothing else
+        assert bench.picture_map.value != before[2]
+        assert (number(bench.numbers.value, "bpp"), bench.bit_map.value) == before[:2]
+    else:
+        assert number(bench.numbers.value, "bpp") != before[0]
         assert bench.bit_map.value != before[1]
 
 

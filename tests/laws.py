@@ -34,17 +34,19 @@ def photograph(name: str, height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def lively(name: str, size: str = "small") -> Codec:
-    """Random weights, ready to code. The latent's deviation is 2 and sigma about 1, so there are outliers and escapes."""
+    """Random weights, ready to code. The latent deviates by 2 and sigma is about 1, so there are outliers and escapes."""
     torch.manual_seed(len(name))
     codec = SharedLatent() if name == "shared" else registry.create(name, size)
     codec.eval()
     outputs = [codec.g_a[-1]] if isinstance(codec.g_a, torch.nn.Sequential) else [codec.g_a.network[-1]]
-    outputs += [codec.g_a.linear_path] if getattr(codec.g_a, "linear_path", None) is not None else []
+    path = getattr(codec.g_a, "linear_path", None)
     with torch.no_grad():
         factor = 2 / codec.g_a(photograph("astronaut", 128, 128)).std()
         for layer in outputs:
             layer.weight *= factor
             layer.bias *= factor
+        if path is not None:
+            path.log_gain += factor.log()
         for context in codec.modules():  # a zero relative position bias would hide a wrong index
             if hasattr(context, "relative"):
                 for bias in context.bias:

@@ -34,7 +34,7 @@ def photograph(name: str, height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def lively(name: str, size: str = "small") -> Codec:
-    """Random weights, ready to code. The latent deviates by 2 and sigma is about 1, so there are outliers and escapes."""
+    """Random weights, ready to code. The latent deviates by 2 and sigma is about 1: there are outliers and escapes."""
     torch.manual_seed(len(name))
     codec = SharedLatent() if name == "shared" else registry.create(name, size)
     codec.eval()

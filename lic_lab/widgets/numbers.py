@@ -67,7 +67,7 @@ def comparison_html(a: Run, b: Run) -> str:
     )
     return (
         "<table class='lab-table'><caption>Bits per pixel, A against B</caption><thead><tr><th></th>"
-        "<th scope='col' class='lab-a'>A</th><th scope='col' class='lab-b'>B</th><th scope='col'>B - A</th>"
+        "<th scope='col' class='lab-a'>A</th><th scope='col' class='lab-b'>B</th><th scope='col'>B − A</th>"
         f"<th scope='col'>%</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
 

@@ -102,6 +102,7 @@ class Workbench(widgets.VBox):
         self.pinned_words = widgets.HTML()
         self.message = widgets.HTML()
         self.busy = widgets.HTML()
+        self.notes = widgets.HTML()
         self.numbers = widgets.HTML()
         self.view = widgets.ToggleButtons(
             options=["Reconstruction", "Original", "Error x 8"],
@@ -139,7 +140,7 @@ class Workbench(widgets.VBox):
         )
         cursor = row(self.row, self.column, kind="lab-cursor-fields")
         stage = widgets.VBox(
-            [self.message, self.busy, self.numbers, pictures, row(self.tabs, cursor, kind="lab-tab-row"), *self.panels]
+            [self.message, self.busy, self.numbers, pictures, self.notes, row(self.tabs, cursor, kind="lab-tab-row"), *self.panels]
         )
         stage.add_class("lab-stage")
         self.add_class("lic-lab")
@@ -171,7 +172,7 @@ class Workbench(widgets.VBox):
         except EXPECTED as error:
             for control in (self.photo, self.upload, self.path, self.quality, *self.parts.values(), self.pin):
                 control.disabled = True
-            self._say(str(error), "error")
+            self._say(str(error))
             return
         self.quality.value = self.quality.options[0][1]
         self._settled = self._values()
@@ -278,7 +279,7 @@ class Workbench(widgets.VBox):
         try:
             picture = read(path)
         except EXPECTED as error:
-            self._say(_words(error), "error")
+            self._say(_words(error))
             return
         title = picture.name
         while title in self._pictures:  # another file of that name
@@ -300,7 +301,7 @@ class Workbench(widgets.VBox):
             self._say("")
             run = self.session.run(picture, self.quality.value, self._choice(), self._progress, self._show_numbers)
         except EXPECTED as error:
-            self._say(f"{_words(error)}. The run before is still shown." if before else _words(error), "error")
+            self._say(f"{_words(error)}. The run before is still shown." if before else _words(error))
             if before is not None:
                 self._show_numbers(before)
             if self._settled:
@@ -412,11 +413,12 @@ class Workbench(widgets.VBox):
             )
         if run.trace.patched:
             notes.append("The picture is large: global attention runs in patches, each attending within itself (MLIC, 4.3.4)")
-        self._say(". ".join(notes), "note")
+        words = ". ".join(notes)
+        self.notes.value = f'<div class="lab-note" role="status">{escape(words)}.</div>' if words else ""
 
-    def _say(self, words: str, kind: str = "note") -> None:
-        role = "alert" if kind == "error" else "status"
-        self.message.value = f'<div class="lab-message lab-{kind}" role="{role}">{escape(words)}</div>' if words else ""
+    def _say(self, words: str) -> None:
+        """An error in words; empty words take the last one away."""
+        self.message.value = f'<div class="lab-message lab-error" role="alert">{escape(words)}</div>' if words else ""
 
     def _progress(self, words: str) -> None:
         self.busy.value = f'<div class="lab-busy" role="status"><span>{escape(words)}</span><i></i></div>' if words else ""
@@ -428,7 +430,7 @@ class Workbench(widgets.VBox):
             try:
                 action(change)
             except EXPECTED as error:
-                self._say(_words(error), "error")
+                self._say(_words(error))
 
         return run
 

@@ -1,11 +1,10 @@
-"""Time from a change of a component to the numbers, and to the pixels on the screen, for a 512 x 768 photograph, as JSON.
+"""Time from a change of a component to its numbers, and to pixels on the screen, of a 512 x 768 picture, as JSON.
 
     python benchmarks/swap_speed.py [--repeat 3] [--threads 2] [--browser]
 
-Numbers: from setting a menu of the workbench to its figures, with the transform's output cached (what `Session.run` passes to
-`first`). Every other change goes to the next combination of the menu, so all combinations are measured. Pixels, with
---browser: in Chromium, from the choice in the menu to the frame after which numbers, picture and bit map are painted. The
-goals are a p95 of 150 ms and 400 ms on two idle cores.
+Numbers: what the workbench needs from a change of a menu to its figures, with the transform's output cached, over all
+combinations. Pixels, with --browser: in Chromium, from the choice in the menu to the frame in which numbers, picture
+and bit map are painted. The goals are a p95 of 150 ms and 400 ms on two idle cores.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ THEN = [(3, "checkerboard attention"), (4, "intra- and inter-slice")]
 
 
 def main() -> None:
+    """Open, choose, pin, choose, and save."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--to", type=Path, default=ROOT / "docs" / "workbench.png")
     to = parser.parse_args().to

@@ -1,7 +1,7 @@
 """A notebook served to Chromium: for the browser tests, the screenshot and the speed benchmark.
 
-Everything a server would read or write of the user's (settings, kernels, history) is in a temporary folder, and it fetches
-neither news nor versions.
+Everything a server would read or write of the user's (settings, kernels, history) is in a temporary folder, and it
+fetches neither news nor versions.
 """
 
 from __future__ import annotations
@@ -75,7 +75,14 @@ def serve(folder: Path, app: str = "lab", notebook: Path = NOTEBOOK) -> Iterator
         command += ["--LabApp.extension_manager=readonly"]
         address = f"http://127.0.0.1:{port}/lab/tree/{notebook.name}?token={token}"
     else:
-        command = ["voila", str(root / notebook.name), f"--port={port}", "--no-browser", "--Voila.ip=127.0.0.1", "--template=lic-lab"]
+        command = [
+            "voila",
+            str(root / notebook.name),
+            f"--port={port}",
+            "--no-browser",
+            "--Voila.ip=127.0.0.1",
+            "--template=lic-lab",
+        ]
         command += ["--token", token]
         address = f"http://127.0.0.1:{port}/?token={token}"
     with (folder / "server.log").open("w") as log:
@@ -95,7 +102,7 @@ def serve(folder: Path, app: str = "lab", notebook: Path = NOTEBOOK) -> Iterator
 
 def open_workbench(page: object, address: str, app: str = "lab", patience: int = 90_000) -> None:
     """Open the page, run all cells in JupyterLab, and wait until the workbench shows its first run."""
-    page.goto(address)  # type: ignore[attr-defined]
+    page.goto(address, timeout=patience)  # type: ignore[attr-defined]
     if app == "lab":
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=patience)  # type: ignore[attr-defined]
         # The notebook's own indicator says idle before there is a kernel; a command then opens a dialog or is lost.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import ipywidgets as widgets
@@ -22,7 +23,7 @@ NAMES = {
 }
 _OF_GLOBAL = {"intra": ["intra"], "intra-unmasked": ["intra-unmasked"], "intra+inter": ["intra", "inter"]}
 INVITE = (
-    "None of the components in use attends. Choose <b>local: attention</b> or a <b>global</b> context to see where it looks."
+    "None of the components in use attends. Choose <b>local: checkerboard attention</b> or a <b>global</b> context."
 )
 WORDS = (
     "<p class='lab-words'><b>Click a position</b> to see where the component looks for its symbol. Hatched positions "
@@ -88,9 +89,13 @@ class AttentionMaps(Panel):
         self._fill(self.head, heads)
         weights = analysis.head_mean(found.weights, None if self.head.value == ALL else self.head.value)
         query = "row {}, column {}".format(*found.position)
-        nearest = "" if found.position == tuple(scene.position) else (
-            f"<p class='lab-words'>The symbol at the cursor asks nothing of this component; shown is the nearest that "
-            f"does, at {query} (outlined).</p>"
+        nearest = (
+            ""
+            if found.position == tuple(scene.position)
+            else (
+                f"<p class='lab-words'>The symbol at the cursor asks nothing of this component. Shown is the nearest "
+                f"that does, at {query} (outlined).</p>"
+            )
         )
         visible = int(found.visible.sum())
         top = np.unravel_index(int(np.nanargmax(weights)), weights.shape)
@@ -121,7 +126,7 @@ class AttentionMaps(Panel):
             self._kept = (scene.run, name, scene.session.attention(scene.run, name))
         return self._kept[2]
 
-    def _fill(self, control: widgets.Dropdown, options: list[tuple[str, object]]) -> None:
+    def _fill(self, control: widgets.Dropdown, options: Sequence[tuple[str, object]]) -> None:
         """New options without a redraw, keeping the value where it is still there."""
         if list(control.options) == options:
             return

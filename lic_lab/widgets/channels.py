@@ -39,7 +39,7 @@ class Channels(Panel):
             map_.title = f"channel {channel}"
             map_.readout = f"{bits[channel] / bits.sum():.1%}"
             map_.description = f"{self.content.value} of channel {channel}, which costs {bits[channel]:.0f} bits"
-            values = analysis.inside(source[channel], trace.x.shape[:2])
+            values = analysis.inside(source[channel], (trace.x.shape[0], trace.x.shape[1]))
             limit = float(np.abs(values).max()) or 1.0
             signed = self.content.value in ("symbols", "mu")
             low, colours = (-limit, DIFFERENCE) if signed else (0.0, "viridis")
@@ -58,14 +58,16 @@ def bars_html(trace: Trace, bits: NDArray[np.float64], order: NDArray[np.intp]) 
         tall = height * bits[channel] / tallest
         colour = SLICES[slice_of[channel] % len(SLICES)]
         bars.append(
-            f'<rect x="{k * step:.2f}" y="{height - tall:.2f}" width="{0.8 * step:.2f}" height="{tall:.2f}" fill="{colour}">'
+            f'<rect x="{k * step:.2f}" y="{height - tall:.2f}" width="{0.8 * step:.2f}" height="{tall:.2f}" '
+            f'fill="{colour}">'
             f"<title>channel {channel}, slice {slice_of[channel]}: {bits[channel]:.0f} bits, "
             f"{bits[channel] / trace.pixels:.5f} bpp</title></rect>"
         )
     half, most = (analysis.channels_holding(trace.bits, share) for share in (0.5, 0.9))
     top = order[0]
     words = (
-        f"Bits per channel, highest first, coloured by slice. Channel {top} costs most: {bits[top] / trace.pixels:.4f} bpp. "
+        f"Bits per channel, highest first, coloured by slice. Channel {top} costs most: "
+        f"{bits[top] / trace.pixels:.4f} bpp. "
         f"{half} of {len(order)} channels hold half of y's bits, {most} hold 90 %."
     )
     return (

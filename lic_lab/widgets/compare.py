@@ -25,7 +25,9 @@ class Compare(Panel):
 
     def __init__(self) -> None:
         self.table = widgets.HTML(INVITE)
-        self.map = Map(name="difference", title="Bits of B minus bits of A", tooltip="Click, or arrow keys, to move the cursor")
+        self.map = Map(
+            name="difference", title="Bits of B minus bits of A", tooltip="Click, or arrow keys, to move the cursor"
+        )
         self.ground = menu("Show", [("map alone", False), ("over the picture", True)], "Ground of the difference map")
         self.ground.observe(self.redraw, "value")
         self.words = widgets.HTML()

@@ -35,7 +35,9 @@ def numbers_html(run: Run, pinned: Run | None) -> str:
     psnr = (f"{trace.psnr:.2f}" if math.isfinite(trace.psnr) else "lossless") if ready else "…"
     steps = {"g_a": "transform", "hyper": "hyperprior", "entropy": "entropy model", "g_s": "synthesis"}
     skip = ("g_a", "hyper") if run.cached else ()
-    spent = ", ".join(f"{w} {1000 * trace.seconds[k]:.0f}" for k, w in steps.items() if k in trace.seconds and k not in skip)
+    spent = ", ".join(
+        f"{w} {1000 * trace.seconds[k]:.0f}" for k, w in steps.items() if k in trace.seconds and k not in skip
+    )
     versus_rate = versus_psnr = ""
     if pinned is not None:
         versus_rate = f"{change(pinned.trace.bpp['total'], trace.bpp['total']):+.2f} % against A"
@@ -45,10 +47,15 @@ def numbers_html(run: Run, pinned: Run | None) -> str:
     figures = [
         _figure("bpp", f"{total:.4f}", "bits per pixel", versus_rate or f"{byte / 1000:.1f} kB, estimated"),
         _figure("psnr", psnr, "dB PSNR", versus_psnr or "of the 8-bit picture"),
-        _figure("time", f"{1000 * run.seconds:.0f}", "ms", spent, tip="from the change to these numbers, of which: " + spent),
+        _figure(
+            "time", f"{1000 * run.seconds:.0f}", "ms", spent, tip="from the change to these numbers, of which: " + spent
+        ),
     ]
     bars = _bar("Shares of the rate by coding pass", parts, total) + _bar("y by slice", slices, trace.bpp["y"])
-    return f'<div class="lab-numbers"><div class="lab-figures">{"".join(figures)}</div><div class="lab-bars">{bars}</div></div>'
+    return (
+        f'<div class="lab-numbers"><div class="lab-figures">{"".join(figures)}</div>'
+        f'<div class="lab-bars">{bars}</div></div>'
+    )
 
 
 def comparison_html(a: Run, b: Run) -> str:
@@ -83,14 +90,18 @@ def _figure(name: str, value: str, unit: str, below: str, tip: str = "") -> str:
 def _bar(title: str, shares_: list[tuple[str, float, str]], total: float) -> str:
     whole = total or 1.0
     pieces = "".join(
-        f'<i style="flex:{max(value, 1e-9):.9f};background:{colour}" title="{label}: {value:.4f} bpp, {100 * value / whole:.1f} %"></i>'
+        f'<i style="flex:{max(value, 1e-9):.9f};background:{colour}" '
+        f'title="{label}: {value:.4f} bpp, {100 * value / whole:.1f} %"></i>'
         for label, value, colour in shares_
     )
     keys = "".join(
         f'<span data-share="{label}"><i style="background:{colour}"></i>{label} <b>{value:.4f}</b></span>'
         for label, value, colour in shares_
     )
-    return f'<div class="lab-share"><div class="lab-share-title">{title}</div><div class="lab-stack">{pieces}</div><div class="lab-keys">{keys}</div></div>'
+    return (
+        f'<div class="lab-share"><div class="lab-share-title">{title}</div><div class="lab-stack">{pieces}</div>'
+        f'<div class="lab-keys">{keys}</div></div>'
+    )
 
 
 def _words(label: str, one: str, two: str) -> str:
@@ -100,6 +111,8 @@ def _words(label: str, one: str, two: str) -> str:
 def _row(label: str, one: float | None, two: float | None, strong: bool = False) -> str:
     cells = ["" if value is None else f"{value:.4f}" for value in (one, two)]
     both = one is not None and two is not None
-    cells += [f"{two - one:+.4f}", f"{change(one, two):+.2f}"] if one is not None and two is not None and both else ["", ""]
+    cells += (
+        [f"{two - one:+.4f}", f"{change(one, two):+.2f}"] if one is not None and two is not None and both else ["", ""]
+    )
     kind = " class='lab-strong'" if strong else ""
     return f"<tr{kind}><th scope='row'>{label}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

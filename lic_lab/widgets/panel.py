@@ -8,7 +8,6 @@ import ipywidgets as widgets
 
 from lic_lab.widgets.view import Scene
 
-
 ALL = -1  # in menus of slices and heads; a menu shows None as nothing chosen
 
 

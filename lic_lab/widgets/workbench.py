@@ -78,15 +78,22 @@ class Workbench(widgets.VBox):
         self._listen()
         self._start(image)
 
-    # -- the page ------------------------------------------------------------------------------------------------------
+    # -- the page ----------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.photo = menu("Photograph", list(self._pictures), "Photographs that come with scikit-image; opened files join them")
+        self.photo = menu(
+            "Photograph", list(self._pictures), "Photographs that come with scikit-image; opened files join them"
+        )
         self.upload = widgets.FileUpload(
-            accept="image/*", description="Upload a picture", icon="", tooltip="A file from your computer, up to 7 MB; larger ones by path"
+            accept="image/*",
+            description="Upload a picture",
+            icon="",
+            tooltip="A file from your computer, up to 7 MB; larger ones by path",
         )
         self.path = widgets.Text(
-            description="Path", placeholder="~/picture.png", tooltip="A file on the machine that runs Python; Enter opens it",
+            description="Path",
+            placeholder="~/picture.png",
+            tooltip="A file on the machine that runs Python; Enter opens it",
             continuous_update=False,
         )
         self.quality = menu("Rate point", [], "Rate points that have trained weights, by quality and lambda")
@@ -96,7 +103,9 @@ class Workbench(widgets.VBox):
         }
         self.channel, self.local = self.parts["channel"], self.parts["local"]
         self.global_, self.refinement = self.parts["global"], self.parts["refinement"]
-        self.pin = widgets.Button(description="Pin as A", tooltip="Keep this run as A and compare those that follow with it")
+        self.pin = widgets.Button(
+            description="Pin as A", tooltip="Keep this run as A and compare those that follow with it"
+        )
         self.unpin = widgets.Button(description="Unpin", tooltip="Forget A", disabled=True)
         self.pin.add_class("lab-primary")
         self.pinned_words = widgets.HTML()
@@ -111,15 +120,21 @@ class Workbench(widgets.VBox):
         self.ground = widgets.ToggleButtons(
             options=["Bit map", "Over the picture"], tooltips=["The map alone", "The map laid over the original"]
         )
-        self.picture_map = Map(name="picture", title="Reconstruction", tooltip="Click, or arrow keys, to move the cursor")
-        self.bit_map = Map(name="bits", title="Bits per latent position", tooltip="Click, or arrow keys, to move the cursor")
+        self.picture_map = Map(
+            name="picture", title="Reconstruction", tooltip="Click, or arrow keys, to move the cursor"
+        )
+        self.bit_map = Map(
+            name="bits", title="Bits per latent position", tooltip="Click, or arrow keys, to move the cursor"
+        )
         self.panels: list[Panel] = [Compare(), Channels(), Similarity(), Correlation(), AttentionMaps()]
         self.compare, self.channels, self.similarity, self.correlation, self.attention = self.panels
         self.tabs = widgets.ToggleButtons(
             options=[(panel.title, i) for i, panel in enumerate(self.panels)], tooltips=[p.tooltip for p in self.panels]
         )
         self.tabs.add_class("lab-tabs")
-        self.row = widgets.BoundedIntText(description="Row", min=0, max=0, tooltip="Row of the cursor, in latent positions")
+        self.row = widgets.BoundedIntText(
+            description="Row", min=0, max=0, tooltip="Row of the cursor, in latent positions"
+        )
         self.column = widgets.BoundedIntText(description="Column", min=0, max=0, tooltip="Column of the cursor")
         for field in (self.row, self.column):
             field.add_class("lab-number-field")
@@ -140,7 +155,15 @@ class Workbench(widgets.VBox):
         )
         cursor = row(self.row, self.column, kind="lab-cursor-fields")
         stage = widgets.VBox(
-            [self.message, self.busy, self.numbers, pictures, self.notes, row(self.tabs, cursor, kind="lab-tab-row"), *self.panels]
+            [
+                self.message,
+                self.busy,
+                self.numbers,
+                pictures,
+                self.notes,
+                row(self.tabs, cursor, kind="lab-tab-row"),
+                *self.panels,
+            ]
         )
         stage.add_class("lab-stage")
         self.add_class("lic-lab")
@@ -183,10 +206,10 @@ class Workbench(widgets.VBox):
             self._analyse(self._picture(self.photo.value))
             self.message.value = words or self.message.value
 
-    # -- what the user does --------------------------------------------------------------------------------------------
+    # -- what the user does ------------------------------------------------------------------------
 
     def _on_menu(self, change: Any) -> None:
-        if self._quiet or self.run is None and not self._settled:
+        if self._quiet:
             return
         self._offer()
         self._analyse(self.run.trace.picture if self.run else None)
@@ -216,13 +239,13 @@ class Workbench(widgets.VBox):
         self.pinned = self.run
         self.unpin.disabled = False
         self.pinned_words.value = f"<p class='lab-words lab-pinned'><b>A</b> {escape(_full_label(self.run))}</p>"
-        self._guarded(lambda change: (self._show_numbers(self.run), self._show_bits(), self._show_panel()))(None)
+        self._guarded(lambda change: self._show_pinned())(None)
 
     def _on_unpin(self, button: Any) -> None:
         self.pinned = None
         self.unpin.disabled = True
         self.pinned_words.value = ""
-        self._guarded(lambda change: (self._show_numbers(self.run), self._show_bits(), self._show_panel()))(None)
+        self._guarded(lambda change: self._show_pinned())(None)
 
     def _on_map(self, change: Any) -> None:
         self._move(*change["new"])
@@ -230,7 +253,7 @@ class Workbench(widgets.VBox):
     def _on_field(self, change: Any) -> None:
         self._move(self.row.value, self.column.value)
 
-    # -- what follows --------------------------------------------------------------------------------------------------
+    # -- what follows ------------------------------------------------------------------------------
 
     def _values(self) -> dict[str, Any]:
         return {"photo": self.photo.value, "quality": self.quality.value, **{k: v.value for k, v in self.parts.items()}}
@@ -328,7 +351,7 @@ class Workbench(widgets.VBox):
         self._show_cursor()
         self._guarded(lambda change: self._panel.move(self._scene))(None)
 
-    # -- showing -------------------------------------------------------------------------------------------------------
+    # -- showing -----------------------------------------------------------------------------------
 
     @property
     def _scene(self) -> Scene:
@@ -347,9 +370,10 @@ class Workbench(widgets.VBox):
         if self.run is None or self.run.trace.x_hat is None:
             return
         trace, scene = self.run.trace, self._scene
-        pixels = trace.x if self.view.value == "Original" else trace.x_hat
+        x_hat = self.run.trace.x_hat
+        pixels = trace.x if self.view.value == "Original" else x_hat
         if self.view.value.startswith("Error"):
-            error = np.abs(trace.x.astype(np.int16) - trace.x_hat.astype(np.int16))
+            error = np.abs(trace.x.astype(np.int16) - x_hat.astype(np.int16))
             pixels = np.minimum(8 * error, 255).astype(np.uint8)
         png = image_png(scene.reduced(pixels))
         height, width = trace.x.shape[:2]
@@ -390,6 +414,12 @@ class Workbench(widgets.VBox):
         finally:
             self._quiet = False
 
+    def _show_pinned(self) -> None:
+        """A came or went."""
+        self._show_numbers(self.run)
+        self._show_bits()
+        self._show_panel()
+
     def _show_panel(self) -> None:
         if self.run is not None:
             self._panel.show(self._scene)
@@ -408,11 +438,13 @@ class Workbench(widgets.VBox):
             inside = float(run.trace.bit_map[:rows, :columns].sum())
             share = 1 - inside / float(run.trace.bit_map.sum())
             notes.append(
-                f"The codec pads the picture to {w * STRIDE} × {h * STRIDE}; {share:.1%} of y's bits lie in positions that "
-                "only hold padding. They count in the totals and are not drawn"
+                f"The codec pads the picture to {w * STRIDE} × {h * STRIDE}; {share:.1%} of y's bits lie in "
+                "positions that only hold padding. They count in the totals and are not drawn"
             )
         if run.trace.patched:
-            notes.append("The picture is large: global attention runs in patches, each attending within itself (MLIC, 4.3.4)")
+            notes.append(
+                "The picture is large: global attention runs in patches, each attending within itself (MLIC, 4.3.4)"
+            )
         words = ". ".join(notes)
         self.notes.value = f'<div class="lab-note" role="status">{escape(words)}.</div>' if words else ""
 
@@ -421,7 +453,9 @@ class Workbench(widgets.VBox):
         self.message.value = f'<div class="lab-message lab-error" role="alert">{escape(words)}</div>' if words else ""
 
     def _progress(self, words: str) -> None:
-        self.busy.value = f'<div class="lab-busy" role="status"><span>{escape(words)}</span><i></i></div>' if words else ""
+        self.busy.value = (
+            f'<div class="lab-busy" role="status"><span>{escape(words)}</span><i></i></div>' if words else ""
+        )
 
     def _guarded(self, action: Callable[[Any], Any]) -> Callable[[Any], None]:
         """`action` with its expected errors shown in words."""

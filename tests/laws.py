@@ -43,11 +43,8 @@ def lively(name: str, size: str = "small") -> Codec:
     with torch.no_grad():
         factor = 2 / codec.g_a(photograph("astronaut", 128, 128)).std()
         for layer in outputs:
-            if hasattr(layer, "log_gain"):  # a wavelet path
-                layer.log_gain += factor.log()
-            else:
-                layer.weight *= factor
-                layer.bias *= factor
+            layer.weight *= factor
+            layer.bias *= factor
         if path is not None:
             path.log_gain += factor.log()
         for context in codec.modules():  # a zero relative position bias would hide a wrong index

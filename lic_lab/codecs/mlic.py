@@ -98,7 +98,7 @@ class MLIC(Codec):
 
     @classmethod
     def from_state_dict(cls, state_dict: dict[str, Tensor]) -> Codec:
-        if "g_a.linear_path.log_gain" not in state_dict:
+        if "g_a.linear_path.weight" not in state_dict:
             return super().from_state_dict(state_dict)
         codec = cls.build("small")
         codec.load_state_dict(state_dict)

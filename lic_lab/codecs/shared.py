@@ -22,20 +22,8 @@ from lic_lab.entropy.parameters import Parameters
 from lic_lab.entropy.refinement import LatentResidualPrediction
 from lic_lab.transforms.hyper import HyperAnalysis, HyperSynthesis
 from lic_lab.transforms.residual import Analysis, Synthesis
-from lic_lab.transforms.wavelet import BANDS, WaveletAnalysis, WaveletSynthesis, band
 
-# Slices from coarse to fine, so that later ones are predicted from their parents in the wavelet tree [ours]; the networks
-# beside the wavelet are free to use every channel for whatever helps.
-_COARSE = [i for c in range(3) for i in (*band(c, 4, "ll"), *(k for n in (4, 3) for b in BANDS for k in band(c, n, b)))]
-CHANNELS = (
-    _COARSE,  # levels 4 and 3 of all colours
-    [k for b in BANDS for k in band(0, 2, b)],  # level 2, brightness
-    band(0, 1, "lh"),  # level 1, brightness, without its diagonals
-    band(0, 1, "hl"),
-)
-SLICES = tuple(map(len, CHANNELS))  # 48, 48, 64, 64
-M, N, Z = sum(SLICES), 96, 64  # [ours]
-PHI = 256  # channels of Phi_h [ours]; MLIC has 2M
+M, SLICES, N, Z = 128, (32, 32, 32, 32), 96, 64  # [ours]; slices of 32 [paper]
 WIDTHS = (32, 48, 96)  # of the transform [ours]
 
 MENU = {
@@ -76,37 +64,34 @@ class SharedLatent(Codec):
     entropy: EntropyModel
 
     def __init__(self) -> None:
-        channels = [k for chosen in CHANNELS for k in chosen]
         order = CodingOrder(SLICES, in_turn=True, pattern="checkerboard")
+        hyper = 2 * M
         contexts: dict[str, dict[str, Context]] = {
             "channel": {"conv": ChannelContext(order, hidden=(96, 64), expand=2)},
             "local": {
-                "checkerboard": CheckerboardContext(order, expand=1),
-                "stacked": StackedCheckerboardContext(order, expand=1),
-                "attention": AttentionContext(order, expand=1),
+                "checkerboard": CheckerboardContext(order),
+                "stacked": StackedCheckerboardContext(order),
+                "attention": AttentionContext(order),
             },
-            "intra": {
-                "masked": IntraSliceContext(order, heads=1, expand=1),
-                "unmasked": IntraSliceContext(order, heads=1, expand=1, mask=False),
-            },
-            "inter": {"masked": InterSliceContext(order, heads=1, expand=1)},
+            "intra": {"masked": IntraSliceContext(order), "unmasked": IntraSliceContext(order, mask=False)},
+            "inter": {"masked": InterSliceContext(order)},
         }
         one = {
             slot: [next(iter(found.values())).width(i) for i in range(len(SLICES))] for slot, found in contexts.items()
         }
-        widths = {"hyper": [PHI] * len(SLICES), **one}
+        widths = {"hyper": [hyper] * len(SLICES), **one}
         g_ep = Parameters(
             order,
             {"first": {s: widths[s] for s in ("hyper", "channel")}, "second": widths},
             hidden=(160, 128),
             optional=True,
         )
-        lrp = LatentResidualPrediction(order, PHI, hidden=(96, 64))
+        lrp = LatentResidualPrediction(order, hyper, hidden=(96, 64))
         entropy = EntropyModel(order, contexts, g_ep, {"lrp": lrp}, Gaussian("plain"), refined_context=False)
         super().__init__(
-            Analysis(WIDTHS, M, WaveletAnalysis(channels)),
-            Synthesis(WIDTHS, M, WaveletSynthesis(channels)),
-            Hyperprior(HyperAnalysis(M, N, Z), HyperSynthesis(Z, N, PHI), Z),
+            Analysis(WIDTHS, M, linear_path=True),
+            Synthesis(WIDTHS, M, linear_path=True),
+            Hyperprior(HyperAnalysis(M, N, Z), HyperSynthesis(Z, N, hyper), Z),
             entropy,
             "shared",
             "small",

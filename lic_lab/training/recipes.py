@@ -1,7 +1,7 @@
 """How the shipped weights were trained: two stages on one transform per rate point.
 
 1. `joint`: transform and any-subset entropy model together, components switched at random each step. Starts from the
-   wavelet, or from another rate point's checkpoint.
+   Karhunen-Loeve transform, or from another rate point's checkpoint.
 2. `finish`: transform, hyperprior and LRP frozen, so that symbols and pictures stay as they are; the contexts and g_ep
    trained on, with large crops for the global context.
 """
@@ -21,8 +21,7 @@ from lic_lab.codecs.shared import MENU, SLICES, SharedLatent
 from lic_lab.training.data import Photographs
 from lic_lab.training.loop import Schedule, Step, launch, train
 from lic_lab.training.loss import bits, rate_distortion
-from lic_lab.transforms.residual import STRIDE
-from lic_lab.transforms.wavelet import set_step
+from lic_lab.transforms.residual import STRIDE, start_from_klt
 
 STAGES = ("joint", "finish")
 Stage = tuple[Callable[[SharedLatent], list[nn.Module]], Step]  # the modules it trains, and its step
@@ -119,7 +118,9 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
 
 def _rate_factor(name: str) -> float:
     """Factor of the learning rate: Adam's steps are of equal size, the useful changes of these weights are not."""
-    if name.startswith("g_s.network.6"):
+    if "linear_path" in name:
+        return 0.02  # starts at the KLT, with weights of a few thousandths in g_s
+    if name.startswith("g_s.network.7"):
         return 0.1  # its outputs are corrections of some hundredths of the pixel range
     return 0.5 if name.startswith(("g_a", "g_s")) else 1.0
 
@@ -133,18 +134,16 @@ def _contexts(codec: SharedLatent) -> list[nn.Module]:
 
 
 def _start(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> None:
-    """The wavelet alone as transform, sigma from the latent's spread, and networks that see it at unit spread."""
+    """Linear paths from the KLT, sigma from the latent's spread, and networks that see it at unit spread."""
+    patches = photographs.crops(40_000, STRIDE, (recipe.seed, 1)).flatten(1)
     # At high rate lambda D^2/12 - log2 D is least at (6 / (lambda ln 2))^(1/2). Where most coefficients round to zero a
-    # coarser step is better: 2.2 times that one was best of five for lambda 0.0035 and 0.0067.
-    set_step((codec.g_a.linear_path, codec.g_s.linear_path), 2.2 * (6 / (recipe.lmbda * np.log(2))) ** 0.5 / 255)
-    order, contexts = codec.entropy.order, codec.entropy.contexts
+    # coarser step is better: 2.2 times that one was best of six for lambda 0.0035 and 0.0067.
+    quantisation_step = 2.2 * (6 / (recipe.lmbda * np.log(2))) ** 0.5 / 255
+    start_from_klt(codec.g_a, codec.g_s, patches, quantisation_step, len(SLICES))
+    spread = (codec.g_a.linear_path.weight.flatten(1) @ patches.T).std(1)  # (M,)
+    order, scale = codec.entropy.order, spread.clamp(min=1)[None, :, None, None]
+    contexts = codec.entropy.contexts
     with torch.no_grad():
-        for last in (codec.g_a.network[-1], codec.g_s.network[-1][0]):
-            last.weight.zero_()
-            last.bias.zero_()
-        y = codec.g_a.linear_path(photographs.crops(64, 256, (recipe.seed, 1)))
-        spread = y.std((0, 2, 3)).clamp(min=0.1)  # (M,)
-        scale = spread.clamp(min=1)[None, :, None, None]
         for module in (*codec.hyperprior.modules(), *codec.entropy.modules()):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.weight *= 6**0.5  # torch's default, variance 1/(3 fan-in), silences a deep GELU network

@@ -1,23 +1,22 @@
 """MLIC's g_a and g_s: Cheng 2020's residual blocks without the attention modules (MLIC, section 3.2.1).
 
     x (B, 3, H, W)                                          x_hat (B, 3, H, W)
-      RBS 3->w0  /2   RB                                      subpel 3x3 w0->3  x2
-      RBS w0->w1 /2   RB                                      RBU w1->w0 x2   RB
-      RBS w1->w2 /2   RB                                      RBU w2->w1 x2   RB
-      conv 3x3 w2->M  /2                                      RBU M->w2  x2   RB
+      RBS 3->w0  /2   RB                                      RB  RBU w0->w0  subpel 3x3 ->3  x2
+      RBS w0->w1 /2   RB                                      RB  RBU w1->w0  x2
+      RBS w1->w2 /2   RB                                      RB  RBU w2->w1  x2
+      conv 3x3 w2->M /2                                       RB  RBU M->w2   x2
     y (B, M, H/16, W/16)                                    y_hat (B, M, H/16, W/16)
 
 RB, RBS (stride, GDN) and RBU (sub-pixel, IGDN) are CompressAI's layers. The paper uses one width, w0 = w1 =
-w2 = N = 192 [paper, Table 2]. Our `small` size narrows the costly high resolutions and sets a linear path beside each
-network [ours]: training starts at a working wavelet codec, the network silent, instead of at noise, which saves the
-thousands of steps that a random start spends finding an energy-compacting transform. (After the auxiliary transform of Li
-et al., "On Disentangled Training for Nonlinear Transform in Learned Image Compression", ICLR 2025.)
+w2 = N = 192 [paper, Table 2]. Our `small` size narrows the costly high resolutions and adds a
+`LinearPath` beside each network [ours].
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from compressai.layers import (
     ResidualBlock,
     ResidualBlockUpsample,
@@ -39,11 +38,11 @@ class Analysis(nn.Module):
         Channels at strides 2, 4 and 8: ``(N, N, N)`` in the paper.
     M : int
         Channels of the latent.
-    linear_path : Module, optional
-        A linear transform of the same shape, added to the network's output [ours].
+    linear_path : bool
+        Add a linear block transform beside the network [ours], see `LinearPath`.
     """
 
-    def __init__(self, widths: Sequence[int], M: int, linear_path: nn.Module | None = None):
+    def __init__(self, widths: Sequence[int], M: int, linear_path: bool = False):
         super().__init__()
         w0, w1, w2 = widths
         self.network = nn.Sequential(
@@ -55,7 +54,7 @@ class Analysis(nn.Module):
             ResidualBlock(w2, w2),
             conv3x3(w2, M, stride=2),
         )
-        self.linear_path = linear_path
+        self.linear_path = nn.Conv2d(3, M, STRIDE, stride=STRIDE) if linear_path else None
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.network(x)  # (B, M, H/16, W/16)
@@ -65,10 +64,11 @@ class Analysis(nn.Module):
 class Synthesis(nn.Module):
     """g_s: latent y_hat (B, M, H/16, W/16) to image (B, 3, H, W), not clipped. See `Analysis`."""
 
-    def __init__(self, widths: Sequence[int], M: int, linear_path: nn.Module | None = None):
+    def __init__(self, widths: Sequence[int], M: int, linear_path: bool = False):
         super().__init__()
         w0, w1, w2 = widths
         self.network = nn.Sequential(
+            ResidualBlock(M, M),
             ResidualBlockUpsample(M, w2, 2),
             ResidualBlock(w2, w2),
             ResidualBlockUpsample(w2, w1, 2),
@@ -77,8 +77,41 @@ class Synthesis(nn.Module):
             ResidualBlock(w0, w0),
             subpel_conv3x3(w0, 3, 2),
         )
-        self.linear_path = linear_path
+        self.linear_path = nn.ConvTranspose2d(M, 3, STRIDE, stride=STRIDE) if linear_path else None
 
     def forward(self, y_hat: Tensor) -> Tensor:
         x_hat: Tensor = self.network(y_hat)  # (B, 3, H, W)
         return x_hat if self.linear_path is None else x_hat + self.linear_path(y_hat)
+
+
+@torch.no_grad()
+def start_from_klt(g_a: Analysis, g_s: Synthesis, patches: Tensor, step: float, n_slices: int) -> None:
+    """Start both linear paths as the Karhunen-Loeve transform of 16 x 16 patches, the networks silent.
+
+    Training then begins at a working block-transform codec instead of at noise, which saves the thousands of
+    steps a random start spends finding the principal components. (A linear path beside the network
+    follows the auxiliary transform of Li et al., "On Disentangled Training for Nonlinear
+    Transform in Learned Image Compression", ICLR 2025; theirs is built of wavelets.)
+
+    Parameters
+    ----------
+    patches : Tensor
+        (n, 768), flattened 3 x 16 x 16 patches in [0, 1]; n of some ten thousand.
+    step : float
+        Quantisation step of the orthonormal coefficients, in [0, 1] units: y is scaled by ``1 / step``.
+    n_slices : int
+        Components are dealt to the channel slices in turn, so that every slice carries like energy.
+    """
+    if g_a.linear_path is None or g_s.linear_path is None:
+        raise ValueError("both transforms need a linear path: create them with linear_path=True")
+    M = g_a.linear_path.out_channels
+    mean = patches.mean(0)
+    basis = torch.linalg.eigh(torch.cov((patches - mean).T))[1].flip(1).T[:M]  # (M, 768), by falling variance
+    basis = torch.cat([basis[i::n_slices] for i in range(n_slices)])
+    g_a.linear_path.weight.copy_((basis / step).reshape(M, 3, STRIDE, STRIDE))
+    g_a.linear_path.bias.copy_(-(basis @ mean) / step)
+    g_s.linear_path.weight.copy_((basis * step).reshape(M, 3, STRIDE, STRIDE))
+    g_s.linear_path.bias.copy_(mean.reshape(3, -1).mean(1))
+    for last in (g_a.network[-1], g_s.network[-1][0]):
+        last.weight.zero_()
+        last.bias.zero_()

@@ -34,11 +34,14 @@ help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^Each candidate/,$$d'
 
 lab: $(READY)
-	$(BIN)/jupyter lab $(NOTEBOOK) --ServerApp.ip=127.0.0.1 $(ROOT) $(FLAGS)
+	$(BIN)/jupyter lab $(NOTEBOOK) --ServerApp.ip=127.0.0.1 \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(ROOT) $(FLAGS)
 
-# Voila has no token unless asked for one; with --token it draws one and prints it with the address.
+# Voila has no token unless asked for one; with --token it draws one and prints it with the address. The template is
+# Voila's own without the icons that it fetches from a content network.
 app: $(READY)
-	$(BIN)/voila $(NOTEBOOK) --token --Voila.ip=127.0.0.1 $(FLAGS)
+	JUPYTER_PATH=$(CURDIR)/notebooks/share$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
+		$(BIN)/voila $(NOTEBOOK) --template=lic-lab --token --Voila.ip=127.0.0.1 $(FLAGS)
 
 test: check
 	$(BIN)/python -m pytest
@@ -57,6 +60,7 @@ format: $(READY)
 $(READY): pyproject.toml | $(BIN)/python
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install torch torchvision --index-url https://download.pytorch.org/whl/$(TORCH_INDEX))
 	$(BIN)/python -m pip install --editable '.[dev]'
+	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyterlab/apputils-extension:announcements  # no news fetched
 	@touch $@
 
 $(BIN)/python:

@@ -100,7 +100,7 @@ def serve(folder: Path, app: str = "lab", notebook: Path = NOTEBOOK) -> Iterator
                 server.kill()
 
 
-def open_workbench(page: object, address: str, app: str = "lab", patience: int = 90_000) -> None:
+def open_workbench(page: object, address: str, app: str = "lab", patience: int = 240_000) -> None:
     """Open the page, run all cells in JupyterLab, and wait until the workbench shows its first run."""
     page.goto(address, timeout=patience)  # type: ignore[attr-defined]
     if app == "lab":
@@ -112,7 +112,7 @@ def open_workbench(page: object, address: str, app: str = "lab", patience: int =
     wait_for_run(page, 1, patience)
 
 
-def wait_for_run(page: object, count: int, patience: int = 30_000) -> None:
+def wait_for_run(page: object, count: int, patience: int = 60_000) -> None:
     """Wait until run number `count` is on the screen: numbers, picture and bit map."""
     for name in ("picture", "bits"):
         page.wait_for_selector(f'.lab-map[data-map="{name}"][data-run="{count}"]', timeout=patience)  # type: ignore[attr-defined]
@@ -124,7 +124,7 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _wait(address: str, server: subprocess.Popen[bytes], log: Path, patience: float = 90) -> None:
+def _wait(address: str, server: subprocess.Popen[bytes], log: Path, patience: float = 180) -> None:
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if server.poll() is not None:

@@ -119,6 +119,7 @@ def save(codec: Codec, stem: str, card: dict[str, Any], to: Path | None = None) 
         state[key] = (value.half() if half else value).contiguous()
     file = to / f"{stem}.safetensors"
     save_file(state, file)
+    file.chmod(0o644)  # safetensors makes it private
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     card = {"file": file.name, "sha256": digest, **card}
     (to / f"{stem}.json").write_text(json.dumps(card, indent=2) + "\n")

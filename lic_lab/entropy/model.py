@@ -174,7 +174,7 @@ class EntropyModel(nn.Module):
 
     def _slice_distribution(self, seen: Seen, i: int, step: Step) -> tuple[Tensor, Tensor]:
         kind = "second" if step.part == "nonanchor" else "first"
-        features = {"hyper": step.take(seen.hyper)}
+        features = {"hyper": seen.hyper_at(step)}
         for slot, context in self.active().items():
             if step.part in context.parts and context.width(i):
                 features[slot] = context(seen, i, step)

@@ -34,6 +34,7 @@ class Seen:
     y_hat: Tensor
     hyper: Tensor
     _kept: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _hyper: dict[str, Tensor] = field(default_factory=dict)
 
     def before(self, i: int) -> Tensor:
         """Slices 0 to i-1: (B, sum of their channels, H, W)."""
@@ -57,6 +58,14 @@ class Seen:
         """Boolean (H, W), True at anchors."""
         H, W = self.y_hat.shape[-2:]
         return checkerboard(H, W, self.order.parity).to(self.y_hat.device)
+
+    def hyper_at(self, step: Step) -> Tensor:
+        """Phi_h at the step's positions, (B, C_h, n); slices share it, since they are coded at the same positions."""
+        if step.part == "wavefront":
+            return step.take(self.hyper)
+        if step.part not in self._hyper:
+            self._hyper[step.part] = step.take(self.hyper)
+        return self._hyper[step.part]
 
     def once_per_slice(self, owner: object, i: int, compute: Callable[[], Tensor]) -> Tensor:
         """`compute()`, kept for the later steps of slice i (for features that no part of slice i enters)."""

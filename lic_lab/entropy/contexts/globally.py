@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.order import CodingOrder, Step
 from lic_lab.entropy.seen import Seen
-from lic_lab.layers.attention import masked_softmax
+from lic_lab.layers.attention import Mask, mask, masked_softmax
 from lic_lab.layers.ffn import FeedForward
 from lic_lab.layers.masks import beyond_window, checkerboard
 from lic_lab.layers.tap import tap
@@ -60,13 +60,15 @@ class Pairs:
     beyond: int | None = None
 
     @lru_cache(maxsize=16)  # noqa: B019 - three instances in all, which live as long as the module
-    def of(self, height: int, width: int, parity: str, device: str) -> tuple[Tensor, Tensor, Tensor | None]:
-        """(flat positions of the queries, of the keys, boolean (queries, keys) or None for all pairs)."""
+    def of(self, height: int, width: int, parity: str, device: str) -> tuple[Tensor, Tensor, Mask | None]:
+        """(flat positions of the queries, of the keys, mask (queries, keys) or None for all pairs)."""
         anchors = checkerboard(height, width, parity)
         sides = {"anchor": anchors, "nonanchor": ~anchors, "all": torch.ones_like(anchors)}
         at, to = (sides[name].flatten().nonzero().squeeze(1) for name in (self.queries, self.keys))
-        visible = None if self.beyond is None else beyond_window(height, width, self.beyond)[at][:, to].to(device)
-        return at.to(device), to.to(device), visible
+        hidden = None
+        if self.beyond is not None:
+            hidden = mask(beyond_window(height, width, self.beyond)[at][:, to].to(device))
+        return at.to(device), to.to(device), hidden
 
 
 def _heads(grid: Tensor, positions: Tensor, heads: int) -> Tensor:
@@ -104,13 +106,13 @@ class GlobalContext(Context):
         out = torch.zeros_like(v)
         for r, c in patches(H, W, self.patch):
             h, w = r.stop - r.start, c.stop - c.start
-            at, to, visible = pairs.of(h, w, self.order.parity, str(v.device))
+            at, to, hidden = pairs.of(h, w, self.order.parity, str(v.device))
             if not len(at) or not len(to):
                 continue
             qp = _heads(q[:, :, r, c], at, self.heads)
             kp = _heads(k[:, :, r, c], to, self.heads)
             vp = _heads(v[:, :, r, c], to, self.heads)
-            weights = masked_softmax(qp.mT @ kp * qp.shape[2] ** -0.5, visible)  # (B, heads, queries, keys)
+            weights = masked_softmax((qp * qp.shape[2] ** -0.5).mT @ kp, hidden)  # (B, heads, queries, keys)
             where = {"rows": (r.start, r.stop), "columns": (c.start, c.stop), "queries": at, "keys": to}
             tap(f"{name}.attention", weights, slice=i, kernel=self.kernel, **where)
             attended = (vp @ weights.mT).reshape(B, S, -1)

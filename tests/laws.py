@@ -39,14 +39,12 @@ def lively(name: str, size: str = "small") -> Codec:
     codec = SharedLatent() if name == "shared" else registry.create(name, size)
     codec.eval()
     outputs = [codec.g_a[-1]] if isinstance(codec.g_a, torch.nn.Sequential) else [codec.g_a.network[-1]]
-    path = getattr(codec.g_a, "linear_path", None)
+    outputs += [codec.g_a.linear_path] if getattr(codec.g_a, "linear_path", None) is not None else []
     with torch.no_grad():
         factor = 2 / codec.g_a(photograph("astronaut", 128, 128)).std()
         for layer in outputs:
             layer.weight *= factor
             layer.bias *= factor
-        if path is not None:
-            path.log_gain += factor.log()
         for context in codec.modules():  # a zero relative position bias would hide a wrong index
             if hasattr(context, "relative"):
                 for bias in context.bias:

@@ -101,16 +101,17 @@ def test_the_first_run_is_what_trace_says(bench, photo):
     ids=lambda changes: " ".join(changes.values()),
 )
 def test_a_component_menu_changes_numbers_and_maps_as_trace_says(bench, photo, changes):
-    before = number(bench.numbers.value, "bpp"), bench.bit_map.value, bench.picture_map.value
+    before = bench.run.trace.bpp["total"], bench.bit_map.value, bench.picture_map.value
     for part, name in changes.items():
         bench.parts[part].value = name
     assert bench.message.value == ""
     assert_shows(bench, expected(bench, photo))
     if changes == {"refinement": "lrp"}:  # it changes the picture, and here nothing else
         assert bench.picture_map.value != before[2]
-        assert (number(bench.numbers.value, "bpp"), bench.bit_map.value) == before[:2]
+        assert bench.bit_map.value == before[1]
+        assert bench.run.trace.bpp["total"] == before[0]
     else:
-        assert number(bench.numbers.value, "bpp") != before[0]
+        assert bench.run.trace.bpp["total"] != before[0]
         assert bench.bit_map.value != before[1]
 
 

@@ -17,7 +17,11 @@ function render({ model, el }) {
   el.append(figure);
 
   // JupyterLab's command mode would take the arrow keys, and letters typed in a menu ("d d" deletes the cell).
-  requestAnimationFrame(() => el.closest(".lic-lab")?.setAttribute("data-lm-suppress-shortcuts", "true"));
+  const keepKeys = () => {
+    if (!el.isConnected) return requestAnimationFrame(keepKeys); // views are made before their parents are on the page
+    (el.closest(".lic-lab") ?? figure).setAttribute("data-lm-suppress-shortcuts", "true");
+  };
+  keepKeys();
 
   let drawn = null;
   const picture = () => {

@@ -1,9 +1,10 @@
-"""How the shipped weights were trained: two stages on one transform per rate point.
+"""How the shipped weights were trained: three stages on one transform per rate point.
 
 1. `joint`: transform and any-subset entropy model together, components switched at random each step. Starts from the
    Karhunen-Loeve transform, or from another rate point's checkpoint.
-2. `finish`: transform, hyperprior and LRP frozen, so that symbols and pictures stay as they are; the contexts and g_ep
-   trained on, with large crops for the global context.
+2. `finish`: transform frozen, so that the symbols stay as they are; hyperprior, contexts and g_ep trained on, at a
+   third of the cost of a step.
+3. `refine`: everything frozen but LRP, trained on the picture.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lic_lab.codecs.shared import MENU, SLICES, SharedLatent
+from lic_lab.entropy.order import Step as CodingStep
 from lic_lab.training.data import Photographs
 from lic_lab.training.loop import Schedule, Step, launch, train
 from lic_lab.training.loss import bits, rate_distortion
 from lic_lab.transforms.residual import STRIDE, start_from_klt
 
-STAGES = ("joint", "finish")
+STAGES = ("joint", "finish", "refine")
 Stage = tuple[Callable[[SharedLatent], list[nn.Module]], Step]  # the modules it trains, and its step
 
 
@@ -33,7 +36,7 @@ class Recipe:
 
     Attributes
     ----------
-    stage : {"joint", "finish"}
+    stage : {"joint", "finish", "refine"}
     lmbda : float
         Weight of the distortion.
     data : str
@@ -41,7 +44,7 @@ class Recipe:
     checkpoint : str
         Where the run is saved and resumed.
     start : str or None
-        Checkpoint of another run whose weights to start from.
+        Checkpoint of another run, or shipped weights (.safetensors), to start from.
     batch, crop, seed : int
         Crops per worker and step, their size in pixels, seed of everything random.
     schedule : Schedule
@@ -89,10 +92,10 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
     codec = SharedLatent()
     photographs = Photographs(recipe.data)
     if recipe.start:
-        codec.load_state_dict(torch.load(recipe.start, weights_only=True)["modules"])
+        codec.load_state_dict(_weights(Path(recipe.start)))
     elif not Path(recipe.checkpoint).exists():
         _start(codec, photographs, recipe)
-    stage = {"joint": _joint, "finish": _finish}[recipe.stage]
+    stage = {"joint": _joint, "finish": _finish, "refine": _refine}[recipe.stage]
     trained, step = stage(codec, photographs, recipe)
     codec.requires_grad_(False)
     quantiles = [p for n, p in codec.named_parameters() if n.endswith("quantiles")] if trained is _everything else []
@@ -116,6 +119,13 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
     )
 
 
+def _weights(path: Path) -> dict[str, Tensor]:
+    """State dict of a checkpoint or of shipped weights."""
+    if path.suffix != ".safetensors":
+        return torch.load(path, weights_only=True)["modules"]  # type: ignore[no-any-return]
+    return {key: v.float() if v.is_floating_point() else v for key, v in load_file(path).items()}
+
+
 def _rate_factor(name: str) -> float:
     """Factor of the learning rate: Adam's steps are of equal size, the useful changes of these weights are not."""
     if "linear_path" in name:
@@ -129,8 +139,12 @@ def _everything(codec: SharedLatent) -> list[nn.Module]:
     return [codec]
 
 
-def _contexts(codec: SharedLatent) -> list[nn.Module]:
-    return [codec.entropy.contexts, codec.entropy.g_ep]
+def _bits(codec: SharedLatent) -> list[nn.Module]:
+    return [codec.hyperprior, codec.entropy.contexts, codec.entropy.g_ep]
+
+
+def _lrp(codec: SharedLatent) -> list[nn.Module]:
+    return [codec.entropy.refinements]
 
 
 def _start(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> None:
@@ -210,4 +224,24 @@ def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> St
         return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)))
 
     codec.train()
-    return _contexts, step
+    return _bits, step
+
+
+def _refine(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
+    refining = codec.swap(channel="none", local="none", global_="none", refinement="lrp")  # LRP reads no context
+    order = refining.entropy.order
+
+    def step(at: int, worker: int) -> dict[str, Tensor]:
+        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 5, at, worker))
+        with torch.no_grad():
+            y = codec.g_a(x)
+            hyper = codec.hyperprior(y).hyper
+
+        def visit(s: CodingStep, mu: Tensor, sigma: Tensor) -> Tensor:
+            return s.take(torch.round(y[:, order.step_channels(s)]))
+
+        mse = nn.functional.mse_loss(codec.g_s(refining.entropy.run(hyper, visit)), x)
+        return {"loss": recipe.lmbda * 255**2 * mse, "mse": mse}
+
+    codec.eval()
+    return _lrp, step

@@ -122,7 +122,7 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
 def _weights(path: Path) -> dict[str, Tensor]:
     """State dict of a checkpoint or of shipped weights."""
     if path.suffix != ".safetensors":
-        return torch.load(path, weights_only=True)["modules"]  # type: ignore[no-any-return]
+        return torch.load(path, weights_only=True)["modules"]
     return {key: v.float() if v.is_floating_point() else v for key, v in load_file(path).items()}
 
 

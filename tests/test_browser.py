@@ -171,6 +171,9 @@ def test_everything_is_reached_by_the_tab_key_and_letters_do_not_edit_the_notebo
     stage = ["Original", "picture", "Over the picture", "bits", "Attention", "Row", "Column", "similarity"]
     for words in controls + stage:
         assert any(words in title for title in seen), (words, seen)
+    for name in MENUS:
+        bench.menu(name).hover()
+        assert bench.menu(name).get_attribute("title")
     bench.menu("photo").focus()
     page.keyboard.press("d")
     page.keyboard.press("d")  # in JupyterLab's command mode this deletes the cell

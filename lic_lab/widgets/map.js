@@ -19,7 +19,17 @@ function render({ model, el }) {
   // JupyterLab's command mode would take the arrow keys, and letters typed in a menu ("d d" deletes the cell).
   const keepKeys = () => {
     if (!el.isConnected) return requestAnimationFrame(keepKeys); // views are made before their parents are on the page
-    (el.closest(".lic-lab") ?? figure).setAttribute("data-lm-suppress-shortcuts", "true");
+    const root = el.closest(".lic-lab") ?? figure;
+    if (root.dataset.keys || !Object.keys(model.get("tips")).length) return; // one map does it for the workbench
+    root.dataset.keys = "kept";
+    // JupyterLab looks for the attribute from the focused element upwards, and its bindings match that element itself.
+    root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
+    const tip = ({ target }) => {
+      const words = model.get("tips")[target.labels?.[0]?.textContent];
+      if (words && !target.title) target.title = words;
+    };
+    root.addEventListener("pointerover", tip);
+    root.addEventListener("focusin", tip);
   };
   keepKeys();
 

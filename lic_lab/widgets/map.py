@@ -30,6 +30,8 @@ class Map(anywidget.AnyWidget):
         Height and width of a position as a fraction of the picture's.
     title, readout, description, tooltip : str
         Caption, the value at the cursor, the alternative text, the tooltip.
+    tips : dict
+        Tooltips of the labelled menus and fields around, by label: ipywidgets has them and does not show them.
     legend : dict
         ``low``, ``high``, ``unit``, ``stops`` (see `legend`); empty for none.
     """
@@ -47,6 +49,7 @@ class Map(anywidget.AnyWidget):
     readout = traitlets.Unicode("").tag(sync=True)
     description = traitlets.Unicode("").tag(sync=True)
     tooltip = traitlets.Unicode("").tag(sync=True)
+    tips = traitlets.Dict().tag(sync=True)
     legend = traitlets.Dict().tag(sync=True)
 
     def show(self, value: bytes, **traits: Any) -> None:

@@ -141,6 +141,11 @@ class Workbench(widgets.VBox):
         for buttons in (self.view, self.ground):
             buttons.add_class("lab-toggle")
 
+        labelled = [self.photo, self.path, self.quality, *self.parts.values(), self.row, self.column]
+        labelled += [
+            child for panel in self.panels for child in vars(panel).values() if isinstance(child, widgets.Dropdown)
+        ]
+        self.picture_map.tips = {control.description: control.tooltip for control in labelled}
         controls = widgets.VBox(
             [
                 _heading("Picture"), self.photo, self.upload, self.path,

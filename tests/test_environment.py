@@ -60,7 +60,7 @@ def make(*arguments, **environment):
 
 @pytest.mark.parametrize("target", ["lab", "app"])
 def test_servers_listen_on_localhost_and_want_a_token(target):
-    server = make("--dry-run", target).stdout.splitlines()[-1]
+    server = make("--dry-run", target).stdout.replace("\\\n", "").splitlines()[-1]
     assert "notebooks/workbench.ipynb" in server
     assert "ip=127.0.0.1" in server
     assert "token=" not in server  # JupyterLab's own default is a random one

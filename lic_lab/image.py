@@ -14,7 +14,7 @@ from torch import Tensor
 
 SMALLEST = 8  # pixels a side
 LARGEST = 24_000_000  # pixels; beyond it `read` refuses
-MEMORY_PER_PIXEL = 700  # bytes at the peak of a trace of the small codecs (benchmarks/memory.py)
+MEMORY_PER_PIXEL = 250  # bytes at the peak of a trace: 192 at 8.3 megapixels, more below (benchmarks/memory.py)
 
 Source = str | Path | Image.Image | NDArray[Any] | Tensor
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import lic_lab as lab
 
 MISTAKES = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-STAGES = ("joint", "finish", "refine")  # of training.recipes, repeated so that --help needs no torch
+STAGES = ("joint", "finish", "refine", "contexts")  # of training.recipes, repeated so that --help needs no torch
 PATIENCE = 2.0  # seconds of silence before a command says that it is at work
 
 

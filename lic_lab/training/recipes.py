@@ -1,10 +1,11 @@
-"""How the shipped weights were trained: three stages on one transform per rate point.
+"""How the shipped weights were trained: four stages on one transform per rate point.
 
 1. `joint`: transform and any-subset entropy model together, components switched at random each step. Starts from the
    Karhunen-Loeve transform, or from another rate point's checkpoint.
 2. `finish`: transform frozen, so that the symbols stay as they are; hyperprior, contexts and g_ep trained on, at a
    third of the cost of a step.
 3. `refine`: everything frozen but LRP, trained on the picture.
+4. `contexts`: contexts and g_ep alone, with the local contexts that have most to learn drawn most often.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lic_lab.training.loop import Schedule, Step, launch, train
 from lic_lab.training.loss import bits, rate_distortion
 from lic_lab.transforms.residual import STRIDE, start_from_klt
 
-STAGES = ("joint", "finish", "refine")
+STAGES = ("joint", "finish", "refine", "contexts")
 Stage = tuple[Callable[[SharedLatent], list[nn.Module]], Step]  # the modules it trains, and its step
 
 
@@ -36,7 +37,7 @@ class Recipe:
 
     Attributes
     ----------
-    stage : {"joint", "finish", "refine"}
+    stage : {"joint", "finish", "refine", "contexts"}
     lmbda : float
         Weight of the distortion.
     data : str
@@ -76,12 +77,16 @@ def run(recipe: Recipe) -> None:
     launch(partial(_run, recipe), recipe.workers)
 
 
-def random_combination(rng: np.random.Generator) -> dict[str, str]:
+LOCAL = (0.25, 0.2, 0.25, 0.3)  # probabilities of none, checkerboard, stacked, attention
+SLOW_LOCAL = (0.04, 0.1, 0.38, 0.48)
+
+
+def random_combination(rng: np.random.Generator, local: tuple[float, ...] = LOCAL) -> dict[str, str]:
     """A meaningful combination; the richer parts more often, since they have more to learn."""
     channel = rng.choice(MENU["channel"], p=(0.3, 0.7))
     return {
         "channel": str(channel),
-        "local": str(rng.choice(MENU["local"], p=(0.25, 0.2, 0.25, 0.3))),
+        "local": str(rng.choice(MENU["local"], p=local)),
         "global": str(rng.choice(MENU["global"], p=(0.35, 0.2, 0.15, 0.3))) if channel == "conv" else "none",
         "refinement": str(rng.choice(MENU["refinement"])),
     }
@@ -95,7 +100,7 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
         codec.load_state_dict(_weights(Path(recipe.start)))
     elif not Path(recipe.checkpoint).exists():
         _start(codec, photographs, recipe)
-    stage = {"joint": _joint, "finish": _finish, "refine": _refine}[recipe.stage]
+    stage = {"joint": _joint, "finish": _finish, "refine": _refine, "contexts": _context_stage}[recipe.stage]
     trained, step = stage(codec, photographs, recipe)
     codec.requires_grad_(False)
     quantiles = [p for n, p in codec.named_parameters() if n.endswith("quantiles")] if trained is _everything else []
@@ -141,6 +146,10 @@ def _everything(codec: SharedLatent) -> list[nn.Module]:
 
 def _bits(codec: SharedLatent) -> list[nn.Module]:
     return [codec.hyperprior, codec.entropy.contexts, codec.entropy.g_ep]
+
+
+def _contexts(codec: SharedLatent) -> list[nn.Module]:
+    return [codec.entropy.contexts, codec.entropy.g_ep]
 
 
 def _lrp(codec: SharedLatent) -> list[nn.Module]:
@@ -206,9 +215,11 @@ def _joint(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Sta
     return _everything, lambda at, worker: (linear_step if at < recipe.linear_steps else step)(at, worker)
 
 
-def _rate(codec: SharedLatent, y: Tensor, rng: np.random.Generator) -> dict[str, Tensor]:
+def _rate(
+    codec: SharedLatent, y: Tensor, rng: np.random.Generator, local: tuple[float, ...] = LOCAL
+) -> dict[str, Tensor]:
     """Rate of latents `y` (B, M, h, w) under a random combination."""
-    entropy = codec.swap(**random_combination(rng) | {"refinement": "none"}).entropy
+    entropy = codec.swap(**random_combination(rng, local) | {"refinement": "none"}).entropy
     side = codec.hyperprior(y)
     pixels = y.shape[0] * y.shape[2] * y.shape[3] * STRIDE**2
     bpp_z = bits(side.likelihoods) / pixels
@@ -216,15 +227,19 @@ def _rate(codec: SharedLatent, y: Tensor, rng: np.random.Generator) -> dict[str,
     return {"loss": bpp, "bpp": bpp, "bpp_z": bpp_z}
 
 
-def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
+def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe, local: tuple[float, ...] = LOCAL) -> Stage:
     def step(at: int, worker: int) -> dict[str, Tensor]:
         x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 4, at, worker))
         with torch.no_grad():
             y = codec.g_a(x)
-        return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)))
+        return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)), local)
 
     codec.train()
     return _bits, step
+
+
+def _context_stage(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
+    return _contexts, _finish(codec, photographs, recipe, SLOW_LOCAL)[1]
 
 
 def _refine(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:

@@ -283,9 +283,8 @@ def _train(args: argparse.Namespace) -> None:
         if path and not Path(path).exists():
             raise FileNotFoundError(f"{option} is {path}, which does not exist")
     with _at_work("loading"):
-        from lic_lab.training.data import Photographs
         from lic_lab.training.loop import Schedule
-        from lic_lab.training.recipes import Recipe, run
+        from lic_lab.training.recipes import Recipe, images, run
     recipe = Recipe(
         stage=args.stage,
         lmbda=args.lmbda,
@@ -299,7 +298,7 @@ def _train(args: argparse.Namespace) -> None:
         workers=args.workers,
         linear_steps=args.linear_steps,
     )
-    Photographs(recipe.data)  # a mistake is told here, and the workers find the images decoded
+    images(recipe)  # a mistake is told here, and the workers find the images decoded
     run(recipe)
 
 

@@ -104,7 +104,8 @@ def _model(path: str, digest: str) -> Codec:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(data).items()}
         codec.load_state_dict(state)
     except (SafetensorError, RuntimeError, KeyError) as error:
-        raise WeightsError(f"{Path(path).name} does not hold this codec's weights ({str(error).splitlines()[0]})") from None
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{Path(path).name} does not hold this codec's weights ({reason})") from None
     codec.requires_grad_(False)
     return codec.eval()
 

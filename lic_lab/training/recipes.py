@@ -77,6 +77,11 @@ def run(recipe: Recipe) -> None:
     launch(partial(_run, recipe), recipe.workers)
 
 
+def images(recipe: Recipe) -> Photographs:
+    """The recipe's training images, those that are large enough for its crops."""
+    return Photographs(recipe.data, max(256, recipe.crop))
+
+
 LOCAL = (0.25, 0.2, 0.25, 0.3)  # probabilities of none, checkerboard, stacked, attention
 SLOW_LOCAL = (0.04, 0.1, 0.38, 0.48)
 
@@ -95,7 +100,7 @@ def random_combination(rng: np.random.Generator, local: tuple[float, ...] = LOCA
 def _run(recipe: Recipe, worker: int, workers: int) -> None:
     torch.manual_seed(recipe.seed)
     codec = SharedLatent()
-    photographs = Photographs(recipe.data)
+    photographs = images(recipe)
     if recipe.start:
         codec.load_state_dict(_weights(Path(recipe.start)))
     elif not Path(recipe.checkpoint).exists():

@@ -36,3 +36,12 @@ def photograph(tmp_path_factory):
     path = tmp_path_factory.mktemp("image") / "astronaut.png"
     Image.fromarray(np.ascontiguousarray(data.astronaut()[:75, 150:251])).save(path)
     return path
+
+
+@pytest.fixture
+def one_thread():
+    """The test computes as the coder does, so that pictures can be compared bit by bit."""
+    import laws
+
+    with laws.one_thread():
+        yield

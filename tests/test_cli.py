@@ -64,7 +64,7 @@ def test_trace_prints_what_lab_trace_says(untrained_weights, photograph, capsys)
     assert "PSNR" in out
 
 
-def test_a_file_comes_back_as_the_picture_that_trace_shows(untrained_weights, photograph, tmp_path, capsys):
+def test_a_file_comes_back_as_the_picture_that_trace_shows(untrained_weights, photograph, tmp_path, capsys, one_thread):
     coded, decoded = tmp_path / "a.licl", tmp_path / "a.png"
     assert cli.main(["compress", str(photograph), "-o", str(coded)]) == 0
     assert f"{coded.stat().st_size} bytes" in capsys.readouterr().out

@@ -50,7 +50,7 @@ def test_its_features_matter_and_are_those_of_a_loop(example):
         torch.testing.assert_close(found[0, :, n], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_its_stream_decodes_to_the_estimate(example):
+def test_its_stream_decodes_to_the_estimate(example, one_thread):
     codec, trace = example["codec"], example["trace"]
     x = torch.from_numpy(trace.x.copy()).permute(2, 0, 1)[None].contiguous() / 255
     coded = codec.compress(x)

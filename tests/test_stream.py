@@ -94,7 +94,7 @@ def test_a_header_is_checked_field_by_field(data, message):
 
 
 @pytest.mark.parametrize("swap", [{}, {"local": "none", "global": "none", "channel": "none", "refinement": "none"}])
-def test_decoding_a_file_gives_the_encoder_s_picture(untrained_weights, photograph, swap):
+def test_decoding_a_file_gives_the_encoder_s_picture(untrained_weights, photograph, swap, one_thread):
     codec = lab.load("mlic+", 2).swap(**swap)
     x = lab.read_image(photograph)
     stream = compress(codec, x)

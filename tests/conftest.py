@@ -41,7 +41,7 @@ def photograph(tmp_path_factory):
 @pytest.fixture
 def one_thread():
     """The test computes as the coder does, so that pictures can be compared bit by bit."""
-    import laws
+    from lic_lab.codecs.codec import one_thread
 
-    with laws.one_thread():
+    with one_thread():
         yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 import skimage.data
@@ -32,17 +30,6 @@ def photograph(name: str, height: int, width: int) -> Tensor:
     assert pixels.shape[:2] == (height, width)
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float() / 255
     return pad(x)[0]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute as the coder does: with two threads the same sums round differently in the last digit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @lru_cache(maxsize=4)

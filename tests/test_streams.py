@@ -6,11 +6,11 @@ import warnings
 
 import pytest
 import torch
-from laws import COMBINATIONS, lively, name_of, one_thread, photograph
+from laws import COMBINATIONS, lively, name_of, photograph
 from torch import Tensor
 
 from lic_lab.codecs import registry, weights
-from lic_lab.codecs.codec import Codec
+from lic_lab.codecs.codec import Codec, one_thread
 
 TRAINED = [(name, card["quality"]) for name in ("mlic", "mlic+") for card in weights.cards(name)]
 

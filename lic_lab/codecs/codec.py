@@ -103,7 +103,7 @@ class Codec(CompressionModel):
             for image in x.split(1):
                 y = self.g_a(image)
                 side, size = Side(y[:, :0]), (y.shape[2], y.shape[3])
-                with _one_thread():
+                with one_thread():
                     if self.hyperprior is not None:
                         side, size = self.hyperprior.compress(y)
                         z_strings += side.strings or []
@@ -122,7 +122,7 @@ class Codec(CompressionModel):
         found = []
         with torch.no_grad():
             for of_image in zip(*strings, strict=True):
-                with _one_thread():
+                with one_thread():
                     if self.hyperprior is None:
                         hyper = next(self.parameters()).new_empty(1, 0, *shape)
                     else:
@@ -189,8 +189,8 @@ class Codec(CompressionModel):
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in one order, whatever the number of threads outside."""
+def one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the number of threads outside: with two they round differently in the last digit."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

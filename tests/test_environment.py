@@ -55,7 +55,9 @@ def test_version_of_the_package_is_pyproject_s():
 def make(*arguments, **environment):
     if shutil.which("make") is None:
         pytest.skip("there is no make on this machine")
-    return subprocess.run(["make", *arguments], cwd=ROOT, capture_output=True, text=True, env=environment or None)
+    # `make test` runs this: a make within a make would frame its output with "Entering directory"
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment or None)
 
 
 @pytest.mark.parametrize("target", ["lab", "app"])

@@ -51,6 +51,8 @@ class Recipe:
     schedule : Schedule
     linear_steps : int
         First steps of `joint` that train only the entropy model, on the linear path.
+    bf16 : bool
+        Compute the transform's networks in bfloat16, for CPUs with units for it.
     """
 
     stage: str
@@ -64,6 +66,7 @@ class Recipe:
     seed: int = 0
     workers: int = 1
     linear_steps: int = 0
+    bf16: bool = False
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
@@ -216,8 +219,27 @@ def _joint(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Sta
         price = min(1.0, 0.05 + at / recipe.linear_steps)
         return rate | {"loss": rate["bpp"] - (1 - price) * rate["bpp_z"]}
 
+    if recipe.bf16:
+        for transform in (codec.g_a, codec.g_s):
+            _compute_in_bf16(transform.network)
     codec.train()
     return _everything, lambda at, worker: (linear_step if at < recipe.linear_steps else step)(at, worker)
+
+
+def _compute_in_bf16(network: nn.Module) -> None:
+    """Compute `network` in bfloat16 from now on; its weights and its output stay float32.
+
+    Only the transform's networks: they are most of a step, and what they add to the linear path is small. The entropy
+    model stays exact.
+    """
+    exact = network.forward
+
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            out: Tensor = exact(x)
+        return out.float()
+
+    network.forward = forward  # type: ignore[method-assign]
 
 
 def _rate(

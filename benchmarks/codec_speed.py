@@ -1,10 +1,10 @@
-"""Encode and decode times of our baselines against CompressAI's classes of the same size, in one run, as JSON.
+"""Encode and decode times of our codecs against CompressAI's classes of like kind, in one run, as JSON.
 
-    python benchmarks/codec_speed.py [--height 512 --width 768 --repeat 3 --threads 2]
+    python benchmarks/codec_speed.py [--only joint-autoregressive] [--height 512 --width 768 --repeat 3 --threads 2]
 
-Both code the same photograph with random weights, in turns, and the median counts. The transform's weights are the same
-and sigma is near 1 in both, so that they code like symbols in streams of like length, which is printed. A ratio below 1
-means that ours is faster.
+Both code the same photograph with random weights, in turns, and the median counts. Latent and sigma are scaled to be
+alike in both, so that they code like symbols in streams of like length, which is printed. Where the class is the same,
+N and M are the same and the ratio is of seconds; else it is of seconds per parameter. Below 1 ours is faster.
 """
 
 from __future__ import annotations
@@ -23,14 +23,27 @@ from torch import Tensor
 warnings.filterwarnings("ignore", category=FutureWarning)
 
 from compressai.models import (  # noqa: E402
+    Cheng2020Anchor,
+    Cheng2020AnchorCheckerboard,
     CompressionModel,
+    Elic2022Official,
     JointAutoregressiveHierarchicalPriors,
     MeanScaleHyperprior,
 )
 
 from lic_lab.codecs import registry  # noqa: E402
+from lic_lab.codecs.codec import Codec  # noqa: E402
 
-PAIRS = {"mean-scale": MeanScaleHyperprior, "joint-autoregressive": JointAutoregressiveHierarchicalPriors}
+# ours, theirs, their sizes (None: ours), ratio per parameter
+PAIRS: list[tuple[str, type[CompressionModel], dict[str, int] | None, bool]] = [
+    ("mean-scale", MeanScaleHyperprior, None, False),
+    ("joint-autoregressive", JointAutoregressiveHierarchicalPriors, None, False),
+    ("joint-autoregressive", Cheng2020Anchor, {"N": 192}, False),
+    ("charm", Elic2022Official, {}, True),
+    ("mlic", Cheng2020AnchorCheckerboard, {"N": 192}, True),
+    ("mlic", Elic2022Official, {}, True),
+    ("mlic+", Elic2022Official, {}, True),
+]
 
 
 def photograph(height: int, width: int) -> Tensor:
@@ -53,20 +66,47 @@ def seconds(codec: CompressionModel, x: Tensor) -> tuple[float, float, int]:
     return middle - start, time.perf_counter() - middle, sum(len(s[0]) for s in coded["strings"])
 
 
-def compare(name: str, size: str, x: Tensor, repeat: int) -> dict[str, Any]:
+def last_layer(module: torch.nn.Module) -> torch.nn.Module:
+    """The convolution whose output is the module's."""
+    return [m for m in module.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
+
+
+@torch.no_grad()
+def liven(codec: CompressionModel, x: Tensor) -> None:
+    """Scale the latent to deviate by 2, and raise CompressAI's sigma to about 1, as exp(0) = 1 is in ours."""
+    layer = last_layer(codec.g_a)
+    factor = 2 / codec.g_a(x).std()
+    layer.weight *= factor
+    layer.bias *= factor
+    if not isinstance(codec, Codec):
+        networks = [m for name, m in codec.named_modules() if name.endswith("entropy_parameters")] or [codec.h_s]
+        for network in networks:
+            bias = last_layer(network).bias
+            bias[: len(bias) // 2] += 1
+
+
+def parameters(codec: CompressionModel) -> int:
+    return sum(p.numel() for p in codec.parameters())
+
+
+def compare(
+    name: str,
+    peer: type[CompressionModel],
+    sizes: dict[str, int] | None,
+    per_parameter: bool,
+    size: str,
+    x: Tensor,
+    repeat: int,
+) -> dict[str, Any]:
     torch.manual_seed(0)
     ours = registry.create(name, size).eval()
-    theirs = PAIRS[name](**type(ours).SIZES[size]).eval()
-    with torch.no_grad():  # symbols other than zero, and sigma = 1 in theirs as exp(0) = 1 is in ours
-        theirs.g_a[-1].weight *= 20
-        last = theirs.entropy_parameters[-1] if hasattr(theirs, "entropy_parameters") else theirs.h_s[-1]
-        last.bias[: len(last.bias) // 2] += 1
-    ours.g_a.load_state_dict(theirs.g_a.state_dict())
-    ours.g_s.load_state_dict(theirs.g_s.state_dict())
-    for codec in (ours, theirs):
-        codec.update()
-        seconds(codec, x[:, :, :64, :64].contiguous())  # warm up
+    theirs = peer(**(type(ours).SIZES[size] if sizes is None else sizes)).eval()
+    small = x[:, :, :256, :256].contiguous()
     found: dict[str, list[tuple[float, float, int]]] = {"ours": [], "compressai": []}
+    for codec in (ours, theirs):
+        liven(codec, small)
+        codec.update()
+        seconds(codec, small)  # warm up
     for _ in range(repeat):
         for who, codec in (("ours", ours), ("compressai", theirs)):
             found[who].append(seconds(codec, x))
@@ -75,15 +115,19 @@ def compare(name: str, size: str, x: Tensor, repeat: int) -> dict[str, Any]:
             "encode_s": round(statistics.median(run[0] for run in runs), 4),
             "decode_s": round(statistics.median(run[1] for run in runs), 4),
             "bytes": runs[0][2],
+            "parameters": parameters(codec),
         }
-        for who, runs in found.items()
+        for codec, (who, runs) in zip((ours, theirs), found.items(), strict=True)
     }
+    scale = parameters(theirs) / parameters(ours) if per_parameter else 1.0
     return {
         "codec": name,
+        "against": peer.__name__,
         "size": size,
+        "ratio_of": "seconds per parameter" if per_parameter else "seconds",
         **median,
-        "encode_ratio": round(median["ours"]["encode_s"] / median["compressai"]["encode_s"], 3),
-        "decode_ratio": round(median["ours"]["decode_s"] / median["compressai"]["decode_s"], 3),
+        "encode_ratio": round(median["ours"]["encode_s"] / median["compressai"]["encode_s"] * scale, 3),
+        "decode_ratio": round(median["ours"]["decode_s"] / median["compressai"]["decode_s"] * scale, 3),
     }
 
 
@@ -94,6 +138,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", choices=("paper", "small"), default="paper")
+    parser.add_argument("--only", nargs="+", metavar="CODEC", help="some of our codecs")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     x = photograph(args.height, args.width)
@@ -101,7 +146,9 @@ def main() -> None:
         "image": [args.height, args.width],
         "threads": args.threads,
         "repeat": args.repeat,
-        "codecs": [compare(name, args.size, x, args.repeat) for name in PAIRS],
+        "codecs": [
+            compare(*pair, args.size, x, args.repeat) for pair in PAIRS if not args.only or pair[0] in args.only
+        ],
     }
     print(json.dumps(report, indent=2))
 

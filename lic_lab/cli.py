@@ -22,6 +22,7 @@ import lic_lab as lab
 
 MISTAKES = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 STAGES = ("joint", "finish", "refine", "contexts")  # of training.recipes, repeated so that --help needs no torch
+MAX_PIXELS = 24_000_000  # image.LARGEST, repeated likewise
 PATIENCE = 2.0  # seconds of silence before a command says that it is at work
 
 
@@ -92,13 +93,25 @@ def _parser() -> argparse.ArgumentParser:
     compress = commands.add_parser("compress", help="code an image to a file")
     compress.add_argument("image", metavar="IMAGE")
     _add_codec(compress)
-    compress.add_argument("-o", "--output", required=True, metavar="OUT", help="the file to write")
+    compress.add_argument("-o", "--output", required=True, metavar="OUT.lic", help="the file to write")
     compress.set_defaults(run=_compress)
 
     decompress = commands.add_parser("decompress", help="decode a file to an image")
-    decompress.add_argument("file", metavar="IN", help="what `lic-lab compress` wrote")
+    decompress.add_argument("file", metavar="IN.lic", help="what `lic-lab compress` wrote")
     decompress.add_argument("-o", "--output", required=True, metavar="OUT.png", help="the image to write")
+    decompress.add_argument(
+        "--max-pixels",
+        type=_positive(int),
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse larger images, default %(default)s: a forged header can't take all memory",
+    )
     decompress.set_defaults(run=_decompress)
+
+    info = commands.add_parser("info", help="say what a .lic file holds and needs")
+    info.add_argument("file", metavar="IN.lic", help="what `lic-lab compress` wrote")
+    _add_json(info)
+    info.set_defaults(run=_info)
 
     train = commands.add_parser(
         "train",
@@ -256,13 +269,13 @@ def _trace(args: argparse.Namespace) -> None:
 
 def _compress(args: argparse.Namespace) -> None:
     with _at_work("coding"):
-        from lic_lab.codecs.stream import compress
+        from lic_lab.codecs.bitstream import compress
 
         codec = _loaded(args)
         stream = compress(codec, lab.read_image(args.image))
     data = stream.to_bytes()
     Path(args.output).write_bytes(data)
-    print(f"{args.output}: {len(data)} bytes, {stream.bpp:.4f} bpp, {stream.codec}, quality {stream.quality}")
+    print(f"{args.output}: {len(data)} bytes, {stream.bpp:.4f} bpp, {stream.name}, quality {stream.quality}")
 
 
 def _decompress(args: argparse.Namespace) -> None:
@@ -272,12 +285,37 @@ def _decompress(args: argparse.Namespace) -> None:
     with _at_work("decoding"):
         from PIL import Image
 
-        from lic_lab.codecs.stream import Stream, decompress
-        from lic_lab.image import to_uint8
-
-        pixels = to_uint8(decompress(Stream.from_bytes(data)))
+        pixels = lab.decode(data, args.max_pixels)
         Image.fromarray(pixels).save(args.output)
     print(f"{args.output}: {pixels.shape[1]} x {pixels.shape[0]} pixels")
+
+
+def _info(args: argparse.Namespace) -> None:
+    data = Path(args.file).read_bytes()
+    with _at_work("reading"):
+        from lic_lab.codecs.bitstream import VERSION, WHOLE
+
+        stream = lab.Bitstream.from_bytes(data)
+    found = {
+        "codec": stream.codec,
+        "quality": stream.quality,
+        "components": dict(stream.components),
+        "width": stream.width,
+        "height": stream.height,
+        "bytes": len(data),
+        "bpp": stream.bpp,
+        "strings": [len(string) for string in stream.strings],
+        "resize_factor": stream.scale / WHOLE,
+        "weights": stream.digest,
+        "latent_crc32": f"{stream.latent:08x}",
+        "version": VERSION,
+    }
+    if args.json:
+        _print_json(found)
+        return
+    found["components"] = ", ".join(f"{part}={name}" for part, name in stream.components) or "the codec's own"
+    found |= {"bpp": f"{stream.bpp:.4f}", "strings": " + ".join(map(str, found["strings"])) + " bytes"}
+    _print_table([{args.file: name.replace("_", " "), "": value} for name, value in found.items()])
 
 
 def _train(args: argparse.Namespace) -> None:

@@ -36,12 +36,3 @@ def photograph(tmp_path_factory):
     path = tmp_path_factory.mktemp("image") / "astronaut.png"
     Image.fromarray(np.ascontiguousarray(data.astronaut()[:75, 150:251])).save(path)
     return path
-
-
-@pytest.fixture
-def one_thread():
-    """The test computes as the coder does, so that pictures can be compared bit by bit."""
-    from lic_lab.codecs.codec import one_thread
-
-    with one_thread():
-        yield

@@ -64,8 +64,8 @@ def test_trace_prints_what_lab_trace_says(untrained_weights, photograph, capsys)
     assert "PSNR" in out
 
 
-def test_a_file_comes_back_as_the_picture_that_trace_shows(untrained_weights, photograph, tmp_path, capsys, one_thread):
-    coded, decoded = tmp_path / "a.licl", tmp_path / "a.png"
+def test_a_file_comes_back_as_the_picture_that_trace_shows(untrained_weights, photograph, tmp_path, capsys):
+    coded, decoded = tmp_path / "a.lic", tmp_path / "a.png"
     assert cli.main(["compress", str(photograph), "-o", str(coded)]) == 0
     assert f"{coded.stat().st_size} bytes" in capsys.readouterr().out
     assert cli.main(["decompress", str(coded), "-o", str(decoded)]) == 0
@@ -80,7 +80,7 @@ def test_the_shipped_weights_code_a_photograph(quality, photograph, tmp_path):
     have = [card["quality"] for card in cards("mlic+")]
     if quality not in have:
         pytest.skip(f"no weights for quality {quality} in this checkout; it has {have}")
-    coded, decoded = tmp_path / "a.licl", tmp_path / "a.png"
+    coded, decoded = tmp_path / "a.lic", tmp_path / "a.png"
     assert cli.main(["compress", str(photograph), "-q", str(quality), "-o", str(coded)]) == 0
     assert cli.main(["decompress", str(coded), "-o", str(decoded)]) == 0
     difference = np.asarray(Image.open(decoded)).astype(float) - np.asarray(Image.open(photograph))
@@ -102,7 +102,7 @@ MISTAKES = {
     "swap without name": (["trace", "{image}", "--swap", "local"], "PART=NAME"),
     "no folder to write to": (["compress", "{image}", "-o", "{tmp}/none/o"], "No such file or directory"),
     "a folder to write to": (["compress", "{image}", "-o", "{tmp}"], "Is a directory"),
-    "not a stream": (["decompress", "{image}", "-o", "{tmp}/o.png"], "no stream of lic-lab"),
+    "not a stream": (["decompress", "{image}", "-o", "{tmp}/o.png"], "no .lic file"),
     "no stream": (["decompress", "{tmp}/none", "-o", "{tmp}/o.png"], "none: No such file"),
     "lossy output": (["decompress", "{image}", "-o", "{tmp}/o.jpg"], "ends in .png"),
     "no data": (["ablation"], "LIC_LAB_DATA is not set"),

@@ -10,8 +10,8 @@ Without a hyperprior the middle is empty and only y is coded.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
@@ -87,28 +87,16 @@ class Codec(CompressionModel):
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Code images: ``strings`` [y strings, z strings], one of each per image, and ``shape`` of z (else of y).
 
-        Images are coded one by one and the probabilities computed in one thread: in a batch or with several threads
-        arithmetic rounds differently, and a decoder whose probabilities differ in the last digit can decode garbage.
-
         Raises
         ------
         RuntimeError
             When the coder's tables are missing, because `update` has not run.
         """
-        x = self._checked(x)
-        self._check_updated()
-        y_strings: list[bytes] = []
-        z_strings: list[bytes] = []
-        with torch.no_grad():
-            for image in x.split(1):
-                y = self.g_a(image)
-                side, size = Side(y[:, :0]), (y.shape[2], y.shape[3])
-                with one_thread():
-                    if self.hyperprior is not None:
-                        side, size = self.hyperprior.compress(y)
-                        z_strings += side.strings or []
-                    y_strings += self.entropy.compress(y, side.hyper)[0]
-        return {"strings": [y_strings] if self.hyperprior is None else [y_strings, z_strings], "shape": size}
+        coded = [self.encode(image) for image in self._checked(x).split(1)]
+        return {
+            "strings": [list(of_kind) for of_kind in zip(*(c.strings for c in coded), strict=True)],
+            "shape": coded[0].shape,
+        }
 
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
         """``x_hat`` (B, 3, H, W) in [0, 1] from what `compress` returned.
@@ -118,18 +106,44 @@ class Codec(CompressionModel):
         RuntimeError
             When the coder's tables are missing, because `update` has not run.
         """
+        pictures = [self.picture(self.decode(of_image, shape)) for of_image in zip(*strings, strict=True)]
+        return {"x_hat": torch.cat(pictures)}
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> CodedImage:
+        """Code one image (1, 3, H, W).
+
+        Everything that a decoder repeats is computed in exact arithmetic, so that it decodes the same symbols on any
+        machine (see `lic_lab.layers.exact`). What only the encoder does, g_a and h_a, is not.
+        """
         self._check_updated()
-        found = []
-        with torch.no_grad():
-            for of_image in zip(*strings, strict=True):
-                with one_thread():
-                    if self.hyperprior is None:
-                        hyper = next(self.parameters()).new_empty(1, 0, *shape)
-                    else:
-                        hyper = self.hyperprior.decompress([of_image[1]], (shape[0], shape[1]))
-                    y_hat = self.entropy.decompress([of_image[0]], hyper)
-                found.append(self.g_s(y_hat).clamp(0, 1))
-        return {"x_hat": torch.cat(found)}
+        y = self.g_a(self._checked(x))
+        if self.hyperprior is None:
+            strings, y_hat = self.entropy.compress(y, y[:, :0])
+            return CodedImage((strings[0],), (y.shape[2], y.shape[3]), y_hat)
+        z_strings, shape = self.hyperprior.compress(y)
+        y_strings, y_hat = self.entropy.compress(y, self._hyper(z_strings[0], shape))
+        return CodedImage((y_strings[0], z_strings[0]), shape, y_hat)
+
+    @torch.no_grad()
+    def decode(self, strings: Sequence[bytes], shape: tuple[int, int]) -> Tensor:
+        """The refined latent y_hat (1, M, H/16, W/16), bit by bit the encoder's, from the strings of one image."""
+        self._check_updated()
+        if self.hyperprior is None:
+            weight = next(self.parameters())
+            return self.entropy.decompress([strings[0]], weight.new_empty(1, 0, *shape))
+        return self.entropy.decompress([strings[0]], self._hyper(strings[1], shape))
+
+    @torch.no_grad()
+    def picture(self, y_hat: Tensor) -> Tensor:
+        """x_hat (B, 3, H, W) in [0, 1] from y_hat (B, M, H/16, W/16)."""
+        x_hat: Tensor = self.g_s(y_hat.float()).clamp(0, 1)
+        return x_hat
+
+    def _hyper(self, string: bytes, shape: tuple[int, int]) -> Tensor:
+        """Phi_h (1, C_h, H/16, W/16) from z's string, in exact arithmetic."""
+        assert self.hyperprior is not None
+        return self.hyperprior.decompress([string], (int(shape[0]), int(shape[1])))
 
     @classmethod
     def build(cls, size: str) -> Codec:
@@ -188,15 +202,23 @@ class Codec(CompressionModel):
         return x.contiguous()  # channels-last input corrupts the heap inside torch 2.15's CPU convolutions
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums in one order, whatever the number of threads outside: with two they round differently in the last digit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+@dataclass(frozen=True)
+class CodedImage:
+    """One image as coded.
+
+    Attributes
+    ----------
+    strings : tuple of bytes
+        Of y and, with a hyperprior, of z.
+    shape : tuple of int
+        Rows and columns of z (of y without a hyperprior).
+    y_hat : Tensor
+        (1, M, H/16, W/16), refined: what the decoder will have.
+    """
+
+    strings: tuple[bytes, ...]
+    shape: tuple[int, int]
+    y_hat: Tensor
 
 
-__all__ = ["Coded", "Codec", "Side"]
+__all__ = ["Coded", "CodedImage", "Codec", "Side"]

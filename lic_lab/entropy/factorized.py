@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.model import Coded
 from lic_lab.entropy.order import CodingOrder
+from lic_lab.entropy.rans import bounded
 from lic_lab.layers.tap import recording, tap
 
 
@@ -63,5 +64,11 @@ class FactorizedEntropy(nn.Module):
 
     def decompress(self, strings: list[bytes], hyper: Tensor) -> Tensor:
         """y_hat (B, M, H, W) from the strings."""
-        y_hat: Tensor = self.bottleneck.decompress(strings, tuple(hyper.shape[2:]))
-        return y_hat
+        return decoded(self.bottleneck, strings, (hyper.shape[2], hyper.shape[3]))
+
+
+def decoded(bottleneck: EntropyBottleneck, strings: list[bytes], size: tuple[int, int]) -> Tensor:
+    """Symbols (B, N, *size) of a bottleneck's strings, whatever bytes they are."""
+    symbols = bottleneck.channels * size[0] * size[1]
+    found: Tensor = bottleneck.decompress([bounded(string, symbols) for string in strings], size)
+    return found

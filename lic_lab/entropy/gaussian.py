@@ -96,31 +96,30 @@ class Gaussian(nn.Module):
             return _LowerBound.apply(likelihood(y + torch.rand_like(y) - 0.5 - mu, sigma), LIKELIHOOD_MIN)
         scale, mean = self.snap(mu, sigma)
         symbols = torch.round(y_hat - mu) if self.rounding == "centred" else y_hat
-        half = _halves().to(scale.device)[self.scale_index(sigma).long()]
+        half = _halves().to(scale.device)[scale_index(sigma.log()).long()]
         return as_coded(likelihood(symbols - mean, scale), symbols - torch.floor(mean + 0.5), half)
 
     def snap(self, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(sigma, mean of the integer symbol) as the tables have them."""
-        index = self.scale_index(sigma)
+        index = scale_index(sigma.log())
         scale = SCALE_MIN * torch.exp(index * _LOG_STEP)
         if self.rounding == "centred":
             return scale, torch.zeros_like(mu)
         return scale, torch.round(mu * PHASES) / PHASES
 
-    @staticmethod
-    def scale_index(sigma: Tensor) -> Tensor:
-        """Nearest of the 64 log-spaced scales, 0 to 63."""
-        return torch.round(torch.log(sigma.clamp(SCALE_MIN, SCALE_MAX) / SCALE_MIN) / _LOG_STEP)
-
-    def symbols(self, y_hat: Tensor, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    def symbols(self, y_hat: Tensor, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Integer symbols to be coded and the index of the table of each, both int32 of the input's shape."""
-        index, centre = self.tables(mu, sigma)
+        index, centre = self.tables(mu, log_sigma)
         values = y_hat - mu if self.rounding == "centred" else y_hat - centre
         return torch.round(values).int(), index
 
-    def tables(self, mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Index of each symbol's table, and the integer that the table's zero stands for (zero when centred)."""
-        index = self.scale_index(sigma).int()
+    def tables(self, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Index of each symbol's table, and the integer that the table's zero stands for (zero when centred).
+
+        The indices of a decoder must be the encoder's: give the network's own outputs, computed under
+        `lic_lab.layers.exact`.
+        """
+        index = scale_index(log_sigma).int()
         if self.rounding == "centred":
             return index, torch.zeros_like(mu)
         snapped = torch.round(mu * PHASES)
@@ -135,6 +134,11 @@ class Gaussian(nn.Module):
     def cdfs(self) -> tuple[list[list[int]], list[int], list[int]]:
         """(tables, their sizes, their offsets) in the form CompressAI's rANS coder takes."""
         return gaussian_tables(self.rounding)
+
+
+def scale_index(log_sigma: Tensor) -> Tensor:
+    """Nearest of the 64 log-spaced scales, 0 to 63."""
+    return torch.round((log_sigma - math.log(SCALE_MIN)) * (1 / _LOG_STEP)).clamp(0, SCALES - 1)
 
 
 @lru_cache(maxsize=2)

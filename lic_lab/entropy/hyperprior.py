@@ -8,6 +8,8 @@ import torch
 from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
+from lic_lab.entropy.factorized import decoded
+from lic_lab.layers.exact import exact
 from lic_lab.layers.tap import tap
 
 
@@ -20,14 +22,11 @@ class Side:
     hyper : Tensor
         Phi_h, (B, C_h, H/16, W/16).
     likelihoods : Tensor or None
-        Of z, (B, N, H/64, W/64); None after decoding.
-    strings : list of bytes or None
-        One per image, when coded to a stream.
+        Of z, (B, N, H/64, W/64); None without a hyperprior.
     """
 
     hyper: Tensor
     likelihoods: Tensor | None = None
-    strings: list[bytes] | None = None
 
 
 class Hyperprior(nn.Module):
@@ -57,14 +56,14 @@ class Hyperprior(nn.Module):
         tap("z.likelihoods", likelihoods)
         return Side(self.h_s(z_hat), likelihoods)
 
-    def compress(self, y: Tensor) -> tuple[Side, tuple[int, int]]:
-        """Code z: the side information with its strings, and z's size, which the decoder needs."""
+    def compress(self, y: Tensor) -> tuple[list[bytes], tuple[int, int]]:
+        """z's strings, one per image, and its size, which the decoder needs."""
         z = self.h_a(y)
-        strings = self.bottleneck.compress(z)
-        size = (z.shape[2], z.shape[3])
-        return Side(self.decompress(strings, size), strings=strings), size
+        return self.bottleneck.compress(z), (z.shape[2], z.shape[3])
 
     def decompress(self, strings: list[bytes], size: tuple[int, int]) -> Tensor:
-        """Phi_h from z's strings."""
-        hyper: Tensor = self.h_s(self.bottleneck.decompress(strings, size))
+        """Phi_h, in exact arithmetic, from z's strings."""
+        z_hat = decoded(self.bottleneck, strings, size)
+        with exact():
+            hyper: Tensor = self.h_s(z_hat.double())
         return hyper

@@ -2,7 +2,7 @@
 
     for each step of the order:                            forward     compress    decompress
         features  = hyper and the contexts' views of `seen`
-        mu, sigma = g_ep(features)
+        mu, sigma = g_ep(features)            (log sigma, until the tables are chosen)
         y_hat     = visit(step, mu, sigma)                 estimate    encode      decode
         seen     += y_hat (+ refinement)
 
@@ -23,6 +23,7 @@ from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.order import CodingOrder, Step
 from lic_lab.entropy.parameters import Direct, Parameters
 from lic_lab.entropy.seen import Seen
+from lic_lab.layers.exact import exact
 from lic_lab.layers.tap import recording, tap
 
 Visit = Callable[[Step, Tensor, Tensor], Tensor]
@@ -136,7 +137,7 @@ class EntropyModel(nn.Module):
         hyper : Tensor
             Phi_h, (B, C_h, H, W).
         visit : callable
-            Called with each step and its mu and sigma; returns the step's y_hat.
+            Called with each step and its mu and log sigma; returns the step's y_hat.
         steps : list of Step, optional
             By default those of the order.
         fill : float
@@ -152,8 +153,8 @@ class EntropyModel(nn.Module):
         refinement = self.selection["refinement"]
         for step in order.steps(H, W, hyper.device) if steps is None else steps:
             channels = order.step_channels(step)
-            mu, sigma = self.distribution(seen, step)
-            seen.decode(step, channels, visit(step, mu, sigma))
+            mu, log_sigma = self.distribution(seen, step)
+            seen.decode(step, channels, visit(step, mu, log_sigma))
             refined = step.put(refined, channels, step.take(seen.y_hat[:, channels]))
             if refinement != "none":
                 for i in step.slices:
@@ -166,11 +167,9 @@ class EntropyModel(nn.Module):
         return refined
 
     def distribution(self, seen: Seen, step: Step) -> tuple[Tensor, Tensor]:
-        """mu and sigma of the step's symbols, each (B, channels of the step, n)."""
+        """mu and log sigma of the step's symbols, each (B, channels of the step, n)."""
         found = [self._slice_distribution(seen, i, step) for i in step.slices]
-        mu = torch.cat([mu for mu, _ in found], 1)
-        sigma = self.gaussian.sigma(torch.cat([log_sigma for _, log_sigma in found], 1))
-        return mu, sigma
+        return torch.cat([mu for mu, _ in found], 1), torch.cat([log_sigma for _, log_sigma in found], 1)
 
     def _slice_distribution(self, seen: Seen, i: int, step: Step) -> tuple[Tensor, Tensor]:
         kind = "second" if step.part == "nonanchor" else "first"
@@ -191,8 +190,9 @@ class EntropyModel(nn.Module):
         likelihoods = torch.empty_like(y) if not torch.is_grad_enabled() else y.new_zeros(y.shape)
         maps = {name: torch.empty_like(y) for name in ("mu", "sigma", "symbols")} if recording() else {}
 
-        def visit(step: Step, mu: Tensor, sigma: Tensor) -> Tensor:
+        def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
             nonlocal likelihoods
+            sigma = self.gaussian.sigma(log_sigma)
             channels = self.order.step_channels(step)
             y_step = step.take(y[:, channels])
             y_hat = self.gaussian.quantise(y_step, mu)
@@ -212,33 +212,41 @@ class EntropyModel(nn.Module):
         return Coded(y_hat, likelihoods)
 
     def compress(self, y: Tensor, hyper: Tensor) -> tuple[list[bytes], Tensor]:
-        """Code `y`: one string per image, and the refined y_hat the decoder will have."""
+        """Code `y`: one string per image, and the refined y_hat (float64) that the decoder will have, to the last bit.
+
+        `hyper` must be exact already.
+        """
         from lic_lab.entropy.rans import Encoder
 
         encoders = [Encoder(self.gaussian) for _ in range(len(y))]
 
-        def visit(step: Step, mu: Tensor, sigma: Tensor) -> Tensor:
+        def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
             y_hat = self.gaussian.quantise(step.take(y[:, self.order.step_channels(step)]), mu)
-            symbols, tables = self.gaussian.symbols(y_hat, mu, sigma)
+            symbols, tables = self.gaussian.symbols(y_hat, mu, log_sigma)
             for encoder, s, t in zip(encoders, symbols, tables, strict=True):
                 encoder.add(s, t)
             return y_hat
 
-        y_hat = self.run(hyper, visit)
+        if self.gaussian.rounding == "plain":
+            y = torch.round(y)  # symbols that do not depend on mu are those of the float32 estimate
+        with exact():
+            y_hat = self.run(hyper.double(), visit)
         return [encoder.finish() for encoder in encoders], y_hat
 
     def decompress(self, strings: list[bytes], hyper: Tensor) -> Tensor:
-        """Refined y_hat (B, M, H, W) from the strings."""
+        """Refined y_hat (B, M, H, W), float64, from the strings; `hyper` must be exact."""
         from lic_lab.entropy.rans import Decoder
 
-        decoders = [Decoder(self.gaussian, string) for string in strings]
+        symbols_of_one = self.order.M * hyper.shape[2] * hyper.shape[3]
+        decoders = [Decoder(self.gaussian, string, symbols_of_one) for string in strings]
 
-        def visit(step: Step, mu: Tensor, sigma: Tensor) -> Tensor:
-            tables, centre = self.gaussian.tables(mu, sigma)
+        def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
+            tables, centre = self.gaussian.tables(mu, log_sigma)
             symbols = [decoder.next(t) for decoder, t in zip(decoders, tables, strict=True)]
             return self.gaussian.values(torch.stack(symbols).to(mu), mu, centre)
 
-        return self.run(hyper, visit)
+        with exact():
+            return self.run(hyper.double(), visit)
 
 
 def _add(grid: Tensor, channels: slice, residual: Tensor) -> Tensor:

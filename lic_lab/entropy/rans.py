@@ -34,16 +34,25 @@ class Encoder:
 class Decoder:
     """Yields the symbols of one image, step by step."""
 
-    def __init__(self, gaussian: Gaussian, stream: bytes):
+    def __init__(self, gaussian: Gaussian, stream: bytes, symbols: int):
         self._cdfs = gaussian.cdfs()
         self._decoder = RansDecoder()
-        self._decoder.set_stream(stream)
+        self._decoder.set_stream(bounded(stream, symbols))
 
     def next(self, tables: Tensor) -> Tensor:
         """The symbols coded with these table indices, as int32 of their shape."""
         used, indexes = tables.flatten().unique(return_inverse=True)
         symbols = self._decoder.decode_stream(indexes.tolist(), *_used(self._cdfs, used))
         return torch.tensor(symbols, dtype=torch.int32).reshape(tables.shape)
+
+
+def bounded(stream: bytes, symbols: int) -> bytes:
+    """`stream` with zeros behind it, so that decoding this many symbols never reads beyond the end, whatever it holds.
+
+    CompressAI's decoder does not look where its string ends. Each symbol takes at most one 32-bit word for itself;
+    an escape's digits take one word in eight, as many as the bytes say. Once it reads zeros, no digit follows.
+    """
+    return stream + bytes(8 * symbols + 64)
 
 
 def _used(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import wrap_torch_function
 
 
 class Mask(NamedTuple):
@@ -38,4 +39,13 @@ def masked_softmax(scores: Tensor, hidden: Mask | None) -> Tensor:
     if hidden is None:
         return scores.softmax(-1)
     weights = scores.add_(hidden.bias).softmax(-1)
-    return weights if hidden.sighted is None else weights * hidden.sighted
+    return weights if hidden.sighted is None else torch.where(hidden.sighted, weights, torch.zeros_like(weights[:1]))
+
+
+@wrap_torch_function(lambda weights, values: (weights, values))
+def attend(weights: Tensor, values: Tensor) -> Tensor:
+    """``weights @ values``, for weights (..., n_queries, n_keys) >= 0 that sum to at most one for each query.
+
+    It has a name of its own, because `layers.exact` computes it more finely than a product of any two matrices.
+    """
+    return weights @ values

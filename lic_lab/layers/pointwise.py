@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -12,5 +13,4 @@ class Pointwise(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.bias is not None
-        return self.weight[:, :, 0, 0] @ x + self.bias[:, None]
+        return F.linear(x.mT, self.weight[:, :, 0, 0], self.bias).mT

@@ -80,7 +80,9 @@ def train(
     """
     groups, quantiles = list(groups), list(quantiles)
     parameters = [p for _, group in groups for p in group]
-    main = torch.optim.Adam([{"params": group, "scale": scale} for scale, group in groups if group], lr=schedule.lr, fused=True)
+    main = torch.optim.Adam(
+        [{"params": group, "scale": scale} for scale, group in groups if group], lr=schedule.lr, fused=True
+    )
     aux = torch.optim.Adam(quantiles, lr=1e-3) if quantiles else None
     start, seconds = 0, 0.0
     if checkpoint.exists():

@@ -239,7 +239,7 @@ def _compute_in_bf16(network: nn.Module) -> None:
             out: Tensor = exact(x)
         return out.float()
 
-    network.forward = forward  # type: ignore[method-assign]
+    network.forward = forward
 
 
 def _rate(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.order import CodingOrder, Step
 from lic_lab.entropy.seen import Seen
-from lic_lab.layers.attention import Mask, mask, masked_softmax
+from lic_lab.layers.attention import Mask, attend, mask, masked_softmax
 from lic_lab.layers.ffn import FeedForward
 from lic_lab.layers.masks import beyond_window, checkerboard
 from lic_lab.layers.tap import tap
@@ -115,7 +115,7 @@ class GlobalContext(Context):
             weights = masked_softmax((qp * qp.shape[2] ** -0.5).mT @ kp, hidden)  # (B, heads, queries, keys)
             where = {"rows": (r.start, r.stop), "columns": (c.start, c.stop), "queries": at, "keys": to}
             tap(f"{name}.attention", weights, slice=i, kernel=self.kernel, **where)
-            attended = (vp @ weights.mT).reshape(B, S, -1)
+            attended = attend(weights, vp.mT).mT.reshape(B, S, -1)
             patch = attended.new_zeros(B, S, h * w).index_copy(2, at, attended)
             out[:, :, r, c] = patch.view(B, S, h, w)
         return out

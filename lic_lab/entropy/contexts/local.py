@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.order import CodingOrder, Step
 from lic_lab.entropy.seen import Seen
-from lic_lab.layers.attention import mask, masked_softmax
+from lic_lab.layers.attention import attend, mask, masked_softmax
 from lic_lab.layers.ffn import FeedForward
 from lic_lab.layers.masks import window_anchors, window_pairs
 from lic_lab.layers.tap import tap
@@ -119,7 +119,7 @@ class AttentionContext(Context):
         scores = q * (S // h) ** -0.5 @ k.mT + self.bias[i][:, self.relative]  # (B, n, h, A, A)
         weights = masked_softmax(scores, mask(valid[:, None, None, :]))
         tap("local.attention", weights, slice=i, positions=step.positions)
-        attended = (weights @ v * valid[:, None, :, None]).transpose(2, 3)  # Eq. 6: (B, n, A, h, S/h)
+        attended = (attend(weights, v) * valid[:, None, :, None]).transpose(2, 3)  # Eq. 6: (B, n, A, h, S/h)
         fused = self.fuse[i](attended.reshape(B, n, -1))  # Eq. 7: the K x K convolution, at the windows' centres
         return self.ffn[i](fused).mT  # Eq. 8: (B, 2S, n)
 

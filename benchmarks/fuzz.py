@@ -1,0 +1,133 @@
+"""Mutated streams against the decoder: every one must end in a BitstreamError. Prints counts by cause as JSON.
+
+    python benchmarks/fuzz.py [--streams 100000] [--seed 0] [--quality 2]
+
+A stream of a small photograph is cut, flipped, spliced, extended, and its fields are forged. Some mutants keep their
+wrong checksum; most get a right one, so that they reach the checks behind it; one in a hundred is forged in its strings
+alone, so that the entropy coder runs on bytes that no encoder wrote. The process's memory is watched; a crash or a hang
+ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import struct
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+
+import skimage.data
+from tqdm import tqdm
+
+import lic_lab as lab
+from lic_lab.codecs.bitstream import Bitstream, BitstreamError
+
+Mutation = Callable[[random.Random, bytearray], bytearray]
+
+
+def flip(rng: random.Random, data: bytearray) -> bytearray:
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return data
+
+
+def flip_header(rng: random.Random, data: bytearray) -> bytearray:
+    data[rng.randrange(50)] ^= 1 << rng.randrange(8)
+    return data
+
+
+def cut(rng: random.Random, data: bytearray) -> bytearray:
+    return data[: rng.randrange(len(data))]
+
+
+def extend(rng: random.Random, data: bytearray) -> bytearray:
+    return data + rng.randbytes(rng.choice((1, 4, 4096)))
+
+
+def splice(rng: random.Random, data: bytearray) -> bytearray:
+    a, b = sorted(rng.randrange(len(data)) for _ in range(2))
+    c = rng.randrange(len(data))
+    return data[:a] + data[c : c + b - a] + data[b:]
+
+
+def extreme(rng: random.Random, data: bytearray) -> bytearray:
+    """A number in the header becomes one that programs trip over."""
+    at = rng.randrange(46)
+    value = rng.choice((0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFF, 0x10000))
+    data[at : at + 4] = struct.pack("<I", value)
+    return data
+
+
+def garbage(rng: random.Random, data: bytearray) -> bytearray:
+    return bytearray(rng.randbytes(rng.randrange(300)))
+
+
+MUTATIONS: tuple[Mutation, ...] = (flip, flip_header, cut, extend, splice, extreme, garbage)
+
+
+def forged(rng: random.Random, stream: Bitstream) -> bytes:
+    """Strings that no encoder wrote, in a file that is right in all else."""
+    y, z = (bytearray(string) for string in stream.strings)
+    kind = rng.randrange(4)
+    if kind == 0:
+        y = flip(rng, y)
+    elif kind == 1:
+        z = flip(rng, z)
+    elif kind == 2:
+        y = y[: rng.randrange(len(y))]
+    else:
+        y, z = bytearray(rng.randbytes(len(y))), bytearray(rng.randbytes(len(z)))
+    fields = {name: getattr(stream, name) for name in stream.__dataclass_fields__}
+    return Bitstream(**fields | {"strings": (bytes(y), bytes(z))}).to_bytes()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--streams", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quality", type=int, default=2)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    codec = lab.load("mlic+", args.quality).swap(local="none", global_="none")
+    pixels = skimage.data.astronaut()[:64, 150:214]
+    whole = lab.encode(codec, pixels)
+    stream = Bitstream.from_bytes(whole)
+    lab.decode(whole)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    causes: Counter[str] = Counter()
+    slowest, began = 0.0, time.perf_counter()
+    for k in tqdm(range(args.streams), unit="stream", disable=None):
+        if k % 100 == 0:
+            data = forged(rng, stream)
+        else:
+            mutant = rng.choice(MUTATIONS)(rng, bytearray(whole))
+            if rng.random() < 0.7 and len(mutant) > 4:
+                mutant = mutant[:-4] + zlib.crc32(mutant[:-4]).to_bytes(4, "little")
+            data = bytes(mutant)
+        start = time.perf_counter()
+        try:
+            found = lab.decode(data)
+        except BitstreamError as error:
+            causes[type(error).__name__] += 1
+        else:
+            if not (found == lab.decode(whole)).all():
+                sys.exit(f"stream {k} (seed {args.seed}) decoded to a wrong picture: {data.hex()}")
+            causes["unchanged in effect, right picture"] += 1
+        slowest = max(slowest, time.perf_counter() - start)
+    report = {
+        "streams": args.streams,
+        "causes": dict(causes.most_common()),
+        "slowest_s": round(slowest, 3),
+        "seconds": round(time.perf_counter() - began, 1),
+        "memory_grown_mb": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024, 1),
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

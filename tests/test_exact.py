@@ -1,0 +1,236 @@
+"""Law 3: what a decoder repeats is the same on every machine, bit by bit; see lic_lab/layers/exact.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from laws import lively, photograph
+from torch import Tensor, nn
+
+from lic_lab.codecs import registry
+from lic_lab.codecs.codec import Codec
+from lic_lab.entropy import gaussian
+from lic_lab.layers import exact as module
+from lic_lab.layers.attention import attend
+from lic_lab.layers.exact import FUNCTIONS, GRID, InexactError, exact, table, to_grid
+
+LAYERS: dict[str, nn.Module] = {
+    "conv": nn.Conv2d(24, 17, 5, padding=2, stride=2),
+    "deconv": nn.ConvTranspose2d(24, 9, 5, stride=2, padding=2, output_padding=1),
+    "grouped": nn.Conv2d(24, 24, 3, padding=1, groups=24),
+    "linear": nn.Sequential(nn.Flatten(2), nn.Linear(63, 40)),
+    "gelu": nn.GELU(),
+}
+FUNCTIONS_OF_TENSORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "softmax": lambda x: (3 * x).softmax(1),
+    "product": lambda x: x.flatten(2).mT @ x.flatten(2) * 0.2,
+    "attend": lambda x: attend(x.flatten(2).mT.softmax(2), x.flatten(2)),
+    "sum": lambda x: x.sum((2, 3)),
+    "mean": lambda x: x.mean(1),
+    "divide": lambda x: x / 3,
+    "add": lambda x: 1 + x.clone().add_(x) + 3,
+}
+
+
+def grid(seed: int = 0) -> Tensor:
+    return 3 * torch.randn(2, 24, 7, 9, generator=torch.Generator().manual_seed(seed)).double()
+
+
+@pytest.mark.parametrize("way", [*LAYERS, *FUNCTIONS_OF_TENSORS])
+def test_it_is_near_what_float64_gives(way: str) -> None:
+    x = grid()
+    compute = FUNCTIONS_OF_TENSORS[way] if way in FUNCTIONS_OF_TENSORS else deepcopy(LAYERS[way])
+    with torch.no_grad(), exact():
+        found = compute(x)
+    with torch.no_grad():
+        expected = (compute.double() if isinstance(compute, nn.Module) else compute)(x)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=5e-4)
+    if way != "softmax":
+        assert torch.equal(found, to_grid(found))
+
+
+PRODUCTS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], tuple[int, ...], tuple[int, ...], int, int]] = {
+    "conv": (F.conv2d, (1, 400, 9, 9), (5, 400, 3, 3), 1, 1),
+    "deconv": (F.conv_transpose2d, (1, 400, 9, 9), (400, 5, 3, 3), 1, 0),
+    "linear": (F.linear, (7, 4000), (5, 4000), 1, 1),
+    "product": (torch.matmul, (7, 4000), (4000, 5), 1, 0),
+    "attend": (lambda a, b: attend(a.abs() / a.abs().sum(1, keepdim=True), b), (7, 4000), (4000, 5), 1, 0),
+    "sum": (lambda a, b: a.sum(1)[:5] + b.sum(0), (7, 4000), (4000, 5), 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_the_order_of_summation_does_not_matter(name: str) -> None:
+    """Terms in another order, with two threads, without MKL-DNN, channels-last; floating point does change."""
+    product, left, right, i, j = PRODUCTS[name]
+    torch.manual_seed(0)
+    a, b = 5 * torch.randn(left), torch.randn(right)
+    p = torch.randperm(left[i])
+    with torch.no_grad():
+        assert not torch.equal(product(a, b), product(a.index_select(i, p), b.index_select(j, p)))
+        with exact():
+            expected = product(a, b)
+            assert torch.equal(product(a.index_select(i, p), b.index_select(j, p)), expected)
+            for threads in (1, 2):
+                with number_of_threads(threads), torch.backends.mkldnn.flags(enabled=False):
+                    assert torch.equal(product(a, b), expected)
+            if a.dim() == 4:
+                assert torch.equal(product(a.contiguous(memory_format=torch.channels_last), b), expected)
+                assert torch.equal(product(torch.cat((a, -a)), b)[:1], expected)
+
+
+@contextmanager
+def number_of_threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_partial_sums_stay_within_53_bits() -> None:
+    """The largest activations against the largest weights: still an exact integer, and no digit is wasted."""
+    torch.manual_seed(0)
+    for layer in (nn.Conv2d(300, 4, 5), nn.Linear(7500, 4)):
+        with torch.no_grad():
+            layer.weight.mul_(1e3)
+        reduced = tuple(range(1, layer.weight.dim()))
+        w, fraction = module._weights_as_integers(layer.weight, reduced)
+        largest = int(w.long().abs().sum(reduced).max()) * (2**module.BITS - 1)
+        assert 2**50 < largest < 2**53
+        torch.testing.assert_close(w * 2.0**-fraction, layer.weight.double(), atol=2.0 ** -(fraction + 1), rtol=0)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_any_good_mathematical_library_makes_the_same_table(name: str) -> None:
+    """Against 30 digits of mpmath: every entry right, and none so near a boundary that a last digit would turn it."""
+    precise = {
+        "exp": lambda t: mpmath.exp(-t),
+        "gelu": lambda a: a * mpmath.erfc(a / mpmath.sqrt(2)) / 2,
+        "tanh": mpmath.tanh,
+    }[name]
+    entries, bits = table(name), FUNCTIONS[name][2]
+    with mpmath.workdps(30):
+        scaled = [precise(mpmath.mpf(i) / 2**GRID) * 2**bits for i in range(len(entries))]
+        margin = min(abs(value - mpmath.floor(value) - 0.5) for value in scaled)
+        nearest = [int(mpmath.nint(value)) for value in scaled]
+    assert margin * 2.0**-bits > 1e-13
+    assert torch.equal(entries, torch.tensor(nearest).double() * 2.0**-bits)
+    assert abs(FUNCTIONS[name][0](len(entries) / 2**GRID) - float(entries[-1])) < 2.0**-bits  # constant beyond
+
+
+def test_any_good_mathematical_library_makes_the_same_frequencies() -> None:
+    """No probability of the Gaussian's tables is so near a rounding boundary that its last digits matter."""
+    from scipy.special import ndtr
+
+    nearest = 1.0
+    halves = gaussian._halves().int().tolist()
+    scales = gaussian.SCALE_MIN * np.exp(np.arange(gaussian.SCALES) * gaussian._LOG_STEP)
+    for scale, half in zip(scales, halves, strict=True):
+        k = np.arange(-half, half + 1)
+        for phase in (np.arange(gaussian.PHASES) - gaussian.PHASES // 2) / gaussian.PHASES:
+            d = np.abs(k - phase)
+            scaled = (ndtr((0.5 - d) / scale) - ndtr((-0.5 - d) / scale)) * 2**gaussian.PRECISION
+            nearest = min(nearest, np.abs(scaled - np.floor(scaled) - 0.5).min())
+    assert nearest > 1e-9
+
+
+def test_what_is_not_exact_is_refused() -> None:
+    x = grid()
+    with torch.no_grad(), exact():
+        for inexact in (torch.exp, torch.sigmoid, torch.Tensor.cumsum, torch.Tensor.var, F.silu, torch.linalg.norm):
+            with pytest.raises(InexactError, match="may differ between machines"):
+                inexact(x, *([1] if inexact is torch.Tensor.cumsum else []))
+        with pytest.raises(InexactError, match="approximation"):
+            F.gelu(x, approximate="tanh")
+        with pytest.raises(TypeError):
+            torch.add(x, x, alpha=0.3)
+
+
+def test_weights_that_change_are_rounded_anew() -> None:
+    layer = nn.Linear(63, 5)
+    x = grid().flatten(2)
+    with torch.no_grad(), exact():
+        before = layer(x)
+    with torch.no_grad():
+        layer.weight.mul_(2)
+        layer.bias.mul_(2)
+        with exact():
+            after = layer(x)
+        torch.testing.assert_close(after, 2 * before, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_stream_decodes_under_every_condition(name: str) -> None:
+    """With one thread and two, with MKL-DNN and without: the same latent, to the last bit."""
+    codec = lively(name)
+    with number_of_threads(1):
+        coded = codec.encode(photograph("chelsea", 120, 190))
+    for threads, mkldnn in ((2, True), (1, False)):
+        with number_of_threads(threads), torch.backends.mkldnn.flags(enabled=mkldnn):
+            assert torch.equal(codec.decode(coded.strings, coded.shape), coded.y_hat), (threads, mkldnn)
+
+
+class Noise:
+    """Relative noise, uniform between both signs, on a tensor of floats."""
+
+    def __init__(self, relative: float):
+        self.relative, self.generator, self.perturbed = relative, torch.Generator().manual_seed(0), 0
+
+    def __call__(self, out: Tensor) -> Tensor:
+        if not (
+            isinstance(out, Tensor) and out.dtype == torch.float64 and out.numel()
+        ):  # float32: weights, never changed
+            return out
+        self.perturbed += 1
+        return out * (1 + self.relative * (2 * torch.rand(out.shape, generator=self.generator).double() - 1))
+
+
+def decoded_under_noise(codec: Codec, relative: float, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """(y_hat as coded) - (y_hat decoded while every intermediate tensor is perturbed)."""
+    coded = codec.encode(photograph("chelsea", 120, 190))
+    noisy, compute = Noise(relative), module._Exact.__torch_function__
+
+    def perturbed(self: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = compute(self, func, types, args, kwargs)
+        name = getattr(func, "__name__", "")
+        return out if name in module._MOVES else noisy(out)  # a move may be a view to write to
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Exact, "__torch_function__", perturbed)
+        found = codec.decode(coded.strings, coded.shape)
+    assert noisy.perturbed > 5
+    return to_grid(found) - coded.y_hat
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names() if name != "factorized"])
+def test_float32_s_noise_on_every_tensor_leaves_no_trace(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not decoded_under_noise(lively(name), 2.0**-24, monkeypatch).any()
+
+
+@pytest.mark.parametrize("name", ["mean-scale", "mlic+"])
+def test_that_test_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise of 2^-12, float16's, is more than the grid absorbs."""
+    assert decoded_under_noise(lively(name), 2.0**-12, monkeypatch).any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", [name for name in registry.names() if name != "factorized"])
+def test_a_stream_crosses_from_cpu_to_gpu_and_back(name: str) -> None:
+    codec, x = lively(name), photograph("chelsea", 120, 190)
+    there = deepcopy(codec).cuda()
+    coded = codec.encode(x)
+    assert torch.equal(there.decode(coded.strings, coded.shape).cpu(), coded.y_hat)
+    back = there.encode(x.cuda())
+    assert torch.equal(codec.decode(back.strings, back.shape), back.y_hat.cpu())

@@ -341,9 +341,9 @@ def test_wavefronts_are_the_raster_scan_position_by_position() -> None:
     def visited(steps: list[Step] | None) -> Tensor:
         maps = torch.zeros(2, 96, height, width)
 
-        def visit(step: Step, mu: Tensor, sigma: Tensor) -> Tensor:
+        def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
             nonlocal maps
-            maps = step.put(maps, slice(0, 96), torch.cat((mu, sigma)))
+            maps = step.put(maps, slice(0, 96), torch.cat((mu, entropy.gaussian.sigma(log_sigma))))
             return torch.round(step.take(y))
 
         with torch.no_grad():

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from lic_lab.codecs import registry
 from lic_lab.codecs.codec import Codec
 from lic_lab.entropy import gaussian
+from lic_lab.entropy.order import Step
+from lic_lab.entropy.rans import Encoder
 from lic_lab.layers import exact as module
 from lic_lab.layers.attention import attend
 from lic_lab.layers.exact import FUNCTIONS, GRID, InexactError, exact, table, to_grid
@@ -180,6 +182,38 @@ def test_a_stream_decodes_under_every_condition(name: str) -> None:
     for threads, mkldnn in ((2, True), (1, False)):
         with number_of_threads(threads), torch.backends.mkldnn.flags(enabled=mkldnn):
             assert torch.equal(codec.decode(coded.strings, coded.shape), coded.y_hat), (threads, mkldnn)
+
+
+def test_wavefronts_give_the_stream_of_coding_position_by_position() -> None:
+    """The raster's positions coded one at a time, in the wavefronts' order and in the scan's."""
+    codec, x = lively("joint-autoregressive"), photograph("chelsea", 120, 190)
+    entropy = codec.entropy
+    with torch.no_grad():
+        y = codec.g_a(x)
+        hyper = codec.hyperprior.decompress(*codec.hyperprior.compress(y))
+        fronts = entropy.order.steps(*hyper.shape[2:])
+
+        def coded(positions: list[int]) -> tuple[bytes, Tensor]:
+            encoder = Encoder(entropy.gaussian)
+
+            def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
+                y_hat = entropy.gaussian.quantise(step.take(y), mu)
+                encoder.add(*entropy.gaussian.symbols(y_hat, mu, log_sigma))
+                return y_hat
+
+            steps = [Step((0,), "wavefront", torch.tensor([position])) for position in positions]
+            with exact():
+                y_hat = entropy.run(hyper, visit, steps)
+            return encoder.finish(), y_hat
+
+        (string,), y_hat = entropy.compress(y, hyper)
+        alone = coded([position for front in fronts for position in sorted(front.positions.tolist())])
+        scan = coded(list(range(y.shape[2] * y.shape[3])))
+    assert torch.equal(alone[1], y_hat)
+    assert alone[0] == string
+    assert torch.equal(scan[1], y_hat)
+    assert abs(len(scan[0]) - len(string)) <= 8
+    assert len(fronts) < y.shape[2] * y.shape[3] / 2
 
 
 class Noise:

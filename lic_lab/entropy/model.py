@@ -147,7 +147,7 @@ class EntropyModel(nn.Module):
         """
         order = self.order
         B, _, H, W = hyper.shape
-        canvas = hyper.new_full((B, order.M, H, W), fill) if known is None else known
+        canvas = hyper.new_full((B, order.M, H, W), fill) if known is None else known.clone()
         seen = Seen(order, canvas, hyper)
         refined = canvas
         refinement = self.selection["refinement"]
@@ -155,7 +155,8 @@ class EntropyModel(nn.Module):
             channels = order.step_channels(step)
             mu, log_sigma = self.distribution(seen, step)
             seen.decode(step, channels, visit(step, mu, log_sigma))
-            refined = step.put(refined, channels, step.take(seen.y_hat[:, channels]))
+            if refined is not seen.y_hat:
+                refined = step.put(refined, channels, step.take(seen.y_hat[:, channels]))
             if refinement != "none":
                 for i in step.slices:
                     residual = self.refinements[refinement](seen, i, step)
@@ -223,7 +224,7 @@ class EntropyModel(nn.Module):
         def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
             y_hat = self.gaussian.quantise(step.take(y[:, self.order.step_channels(step)]), mu)
             symbols, tables = self.gaussian.symbols(y_hat, mu, log_sigma)
-            for encoder, s, t in zip(encoders, symbols, tables, strict=True):
+            for encoder, s, t in zip(encoders, step.stream(symbols), step.stream(tables), strict=True):
                 encoder.add(s, t)
             return y_hat
 
@@ -242,8 +243,8 @@ class EntropyModel(nn.Module):
 
         def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
             tables, centre = self.gaussian.tables(mu, log_sigma)
-            symbols = [decoder.next(t) for decoder, t in zip(decoders, tables, strict=True)]
-            return self.gaussian.values(torch.stack(symbols).to(mu), mu, centre)
+            symbols = [decoder.next(t) for decoder, t in zip(decoders, step.stream(tables), strict=True)]
+            return self.gaussian.values(step.stream(torch.stack(symbols)).to(mu), mu, centre)
 
         with exact():
             return self.run(hyper.double(), visit)

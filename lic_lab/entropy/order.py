@@ -61,10 +61,21 @@ class Step:
         flat = grid.flatten(2)
         return flat if self.positions is None else flat.index_select(2, self.positions)
 
+    def stream(self, values: Tensor) -> Tensor:
+        """(B, c, n) with its last dimensions in the order in which the stream has them, and back.
+
+        Channel by channel, but a wavefront position by position: so its stream is that of coding them one at a time.
+        """
+        return values.mT if self.part == "wavefront" else values
+
     def put(self, grid: Tensor, channels: slice, values: Tensor) -> Tensor:
-        """A copy of `grid` (B, M, H, W) with `values` (B, c, n) at the step's positions of `channels`."""
+        """`grid` (B, M, H, W) with `values` (B, c, n) at the step's positions of `channels`.
+
+        In place, unless gradients are on: a wavefront has a hundred steps, each of which would copy the whole grid.
+        """
         B, _, H, W = grid.shape
-        grid = grid.clone()
+        if torch.is_grad_enabled():
+            grid = grid.clone()
         if self.positions is None:
             grid[:, channels] = values.reshape(B, -1, H, W)
         else:

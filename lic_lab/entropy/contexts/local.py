@@ -160,10 +160,11 @@ class RasterContext(Context):
 
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         B, M, H, W = seen.y_hat.shape
-        K, r = self.kernel, self.kernel // 2
-        padded = F.pad(seen.y_hat, (r, r, r, 0)).flatten(2)  # (B, M, (H + r) (W + 2r)); nothing below is seen
-        at = torch.arange(H * W, device=padded.device) if step.positions is None else step.positions
-        corner = (at // W) * (W + 2 * r) + at % W  # window's top left cell in the padded grid
-        offset = (self.cells // K) * (W + 2 * r) + self.cells % K
-        window = padded[:, :, corner[:, None] + offset]  # (B, M, n, past)
+        at = torch.arange(H * W, device=seen.y_hat.device) if step.positions is None else step.positions
+        rows = (at // W)[:, None] + self.cells // self.kernel - self.kernel // 2  # (n, past)
+        columns = (at % W)[:, None] + self.cells % self.kernel - self.kernel // 2
+        inside = (rows >= 0) & (columns >= 0) & (columns < W)
+        cells = torch.where(inside, rows * W + columns, 0).flatten()
+        window = seen.y_hat.flatten(2).index_select(2, cells).view(B, M, len(at), -1)  # (B, M, n, past)
+        window = torch.where(inside, window, torch.zeros_like(window[:1, :1, :1, :1]))
         return self.linear(window.permute(0, 2, 1, 3).flatten(2)).mT  # (B, out, n)

@@ -21,7 +21,6 @@ from lic_lab.codecs.bitstream import (
     LatentMismatch,
     TooLarge,
     WrongModel,
-    checksum,
     compress,
     decompress,
 )
@@ -144,6 +143,7 @@ def test_decoding_a_file_gives_the_encoder_s_picture(untrained_weights, photogra
         ({"strings": (b"only1",)}, DamagedStream, "1 strings where mlic\\+ writes 2"),
         ({"height": 2**31, "width": 2**31}, TooLarge, "max_pixels"),
         ({"height": 129}, LatentMismatch, "another latent"),
+        ({"width": 100}, LatentMismatch, "another latent"),
         ({"latent": 0}, LatentMismatch, "another latent"),
         ({"components": (("local", "stacked"),)}, LatentMismatch, "another latent"),
     ],
@@ -175,10 +175,12 @@ def test_any_strings_under_a_right_checksum_end_in_an_error(untrained_weights, y
         lab.decode(data)
 
 
-def test_the_checksum_is_of_values_not_of_signs_of_zero():
+def test_the_checksum_is_of_values_not_of_signs_of_zero_and_of_the_header():
     y_hat = torch.tensor([[1.5, -0.0, 0.0]])
-    assert checksum(y_hat) == checksum(torch.tensor([[1.5, 0.0, -0.0]]).double())
-    assert checksum(y_hat) != checksum(torch.tensor([[1.5, 0.0, 2.0**-12]]))
+    assert GOOD.checksum(y_hat) == GOOD.checksum(torch.tensor([[1.5, 0.0, -0.0]]).double())
+    assert GOOD.checksum(y_hat) != GOOD.checksum(torch.tensor([[1.5, 0.0, 2.0**-12]]))
+    for change in ({"width": 100}, {"codec": "mlic"}, {"quality": 3}, {"components": ()}):
+        assert replace(GOOD, **change).checksum(y_hat) != GOOD.checksum(y_hat)
 
 
 def test_a_codec_without_shipped_weights_writes_no_file():

@@ -7,7 +7,7 @@
          6      8   weights: the first bytes of the file's SHA-256
         14      8   height, width of the image in pixels
         22      2   resize factor in 1/4096; 4096 when the image was coded at its size
-        24      4   CRC-32 of the decoded latent
+        24      4   CRC-32 of the 24 bytes before, the name and the decoded latent
         28      1   n, length of the name
         29      n   name: codec, then each component that is not the codec's own, "mlic+,local=stacked"
       29+n      1   k, number of strings
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,7 @@ class Bitstream:
     height, width : int
         Size of the image in pixels.
     latent : int
-        CRC-32 of the decoded latent, see `checksum`.
+        CRC-32 of what is decoded, see `checksum`.
     strings : tuple of bytes
         Of y and, for a codec with a hyperprior, of z.
     scale : int
@@ -112,14 +112,24 @@ class Bitstream:
         """Codec and components as the file has them."""
         return ",".join((self.codec, *(f"{part}={name}" for part, name in self.components)))
 
+    def _fixed(self) -> bytes:
+        digest = bytes.fromhex(self.digest)
+        return _FIXED.pack(MAGIC, VERSION, self.quality, digest, self.height, self.width, self.scale, self.latent)
+
+    def checksum(self, y_hat: Tensor) -> int:
+        """CRC-32 of all that makes the picture: the header, the name, and the latent as little-endian float64.
+
+        The latent is taken on the grid of `lic_lab.layers.exact`, and zero without sign.
+        """
+        values = (to_grid(y_hat) + 0.0).cpu().contiguous().numpy().astype("<f8", copy=False)
+        return zlib.crc32(values.tobytes(), zlib.crc32(self._fixed()[:-4] + self.name.encode()))
+
     def to_bytes(self) -> bytes:
         """The file's content."""
         name = self.name.encode()
-        digest = bytes.fromhex(self.digest)
-        fixed = (MAGIC, VERSION, self.quality, digest, self.height, self.width, self.scale, self.latent)
         lengths = struct.pack(f"<{len(self.strings)}I", *map(len, self.strings))
         counted = (bytes([len(name)]), name, bytes([len(self.strings)]), lengths)
-        body = b"".join((_FIXED.pack(*fixed), *counted, *self.strings))
+        body = b"".join((self._fixed(), *counted, *self.strings))
         return body + zlib.crc32(body).to_bytes(4, "little")
 
     @classmethod
@@ -185,12 +195,6 @@ def _strings(body: bytes, at: int) -> tuple[bytes, ...]:
     return tuple(strings)
 
 
-def checksum(y_hat: Tensor) -> int:
-    """CRC-32 of a latent on the grid of `lic_lab.layers.exact`, as little-endian float64, zero without sign."""
-    values = (to_grid(y_hat) + 0.0).cpu().contiguous().numpy().astype("<f8", copy=False)
-    return zlib.crc32(values.tobytes())
-
-
 def compress(codec: Codec, x: Tensor) -> Bitstream:
     """Code one image.
 
@@ -213,8 +217,8 @@ def compress(codec: Codec, x: Tensor) -> Bitstream:
     own = SERVES.get(codec.name, {})
     combination: dict[str, str] = getattr(codec, "combination", {})
     components = tuple((part, name) for part, name in combination.items() if own.get(part) != name)
-    latent = checksum(coded.y_hat)
-    return Bitstream(codec.name, quality, components, digest[:16], height, width, latent, coded.strings)
+    stream = Bitstream(codec.name, quality, components, digest[:16], height, width, 0, coded.strings)
+    return replace(stream, latent=stream.checksum(coded.y_hat))
 
 
 def decompress(stream: Bitstream, max_pixels: int = LARGEST) -> Tensor:
@@ -240,7 +244,7 @@ def decompress(stream: Bitstream, max_pixels: int = LARGEST) -> Tensor:
         raise _forged(f"{len(stream.strings)} strings where {stream.codec} writes {strings}")
     height, width = (-(-side // STRIDE) * STRIDE for side in (stream.height, stream.width))
     y_hat = codec.decode(stream.strings, (height // stride, width // stride))
-    if checksum(y_hat) != stream.latent:
+    if stream.checksum(y_hat) != stream.latent:
         raise LatentMismatch(
             "the stream decodes to another latent than was encoded, so its picture would be wrong: either the stream "
             "was forged, or this machine computes otherwise than IEEE 754 says. Code the image again, or report it"

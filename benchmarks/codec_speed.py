@@ -66,22 +66,22 @@ def seconds(codec: CompressionModel, x: Tensor) -> tuple[float, float, int]:
     return middle - start, time.perf_counter() - middle, sum(len(s[0]) for s in coded["strings"])
 
 
-def last_layer(module: torch.nn.Module) -> torch.nn.Module:
-    """The convolution whose output is the module's."""
-    return [m for m in module.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)][-1]
+def layers(module: torch.nn.Module) -> list[torch.nn.Module]:
+    """Its convolutions; the last one's output is the module's."""
+    return [m for m in module.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d)]
 
 
 @torch.no_grad()
 def liven(codec: CompressionModel, x: Tensor) -> None:
     """Scale the latent to deviate by 2, and raise CompressAI's sigma to about 1, as exp(0) = 1 is in ours."""
-    layer = last_layer(codec.g_a)
+    layer = layers(codec.g_a)[-1]
     factor = 2 / codec.g_a(x).std()
     layer.weight *= factor
     layer.bias *= factor
     if not isinstance(codec, Codec):
-        networks = [m for name, m in codec.named_modules() if name.endswith("entropy_parameters")] or [codec.h_s]
-        for network in networks:
-            bias = last_layer(network).bias
+        networks = [layers(m) for name, m in codec.named_modules() if name.endswith("entropy_parameters")]
+        for network in [found for found in networks if found] or [layers(codec.h_s)]:
+            bias = network[-1].bias
             bias[: len(bias) // 2] += 1
 
 

@@ -87,6 +87,27 @@ def test_a_file_cut_off_or_with_something_behind_is_noticed(length, more):
             Bitstream.from_bytes(data)
 
 
+@settings(max_examples=2000, deadline=None)
+@given(
+    cut=st.tuples(st.integers(0, len(WHOLE)), st.integers(0, len(WHOLE))),
+    insert=st.binary(max_size=12),
+    flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 7)), max_size=4),
+    resealed=st.booleans(),
+)
+def test_a_mutated_stream_is_refused_or_read_as_it_stands(cut, insert, flips, resealed):
+    data = bytearray(WHOLE[: min(cut)] + insert + WHOLE[max(cut) :])
+    for at, bit in flips if data else ():
+        data[at % len(data)] ^= 1 << bit
+    if resealed and len(data) > 4:
+        data[-4:] = zlib.crc32(data[:-4]).to_bytes(4, "little")
+    try:
+        stream = Bitstream.from_bytes(bytes(data))
+    except BitstreamError as error:
+        assert len(str(error)) > 30
+    else:
+        assert stream.to_bytes() == bytes(data)
+
+
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [

@@ -307,7 +307,7 @@ def _info(args: argparse.Namespace) -> None:
         "strings": [len(string) for string in stream.strings],
         "resize_factor": stream.scale / WHOLE,
         "weights": stream.digest,
-        "latent_crc32": f"{stream.latent:08x}",
+        "checksum": f"{stream.latent:08x}",
         "version": VERSION,
     }
     if args.json:

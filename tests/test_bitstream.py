@@ -1,6 +1,8 @@
 """The .lic file: what is written is read, and anything else is refused with a reason."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 
@@ -194,6 +196,25 @@ def test_any_strings_under_a_right_checksum_end_in_an_error(untrained_weights, y
     data = Bitstream("mlic+", 2, tuple(OFF.items()), digest, *size, 1, (y, z)).to_bytes()
     with pytest.raises(LatentMismatch):
         lab.decode(data)
+
+
+@pytest.mark.parametrize("length", [64, 4096, 2_000_000])
+def test_escapes_that_promise_digits_without_end_stay_inside_the_string(untrained_weights, length):
+    """All ones: every symbol is an escape, and every half byte of its count promises fifteen more digits."""
+    code = """
+import sys
+import lic_lab as lab
+from lic_lab.codecs.bitstream import Bitstream, LatentMismatch
+ones, digest = b"\\xff" * int(sys.argv[1]), lab.load("mlic+", 2).digest[:16]
+for strings in ((ones, b"side"), (b"latent", ones)):
+    try:
+        lab.decode(Bitstream("mlic+", 2, (), digest, 64, 64, 1, strings).to_bytes())
+    except LatentMismatch:
+        continue
+    sys.exit("decoded")
+"""
+    # In a process of its own: reading beyond the string may end it.
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(length)]).returncode == 0
 
 
 def test_the_checksum_is_of_values_not_of_signs_of_zero_and_of_the_header():

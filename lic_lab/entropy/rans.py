@@ -49,10 +49,12 @@ class Decoder:
 def bounded(stream: bytes, symbols: int) -> bytes:
     """`stream` with zeros behind it, so that decoding this many symbols never reads beyond the end, whatever it holds.
 
-    CompressAI's decoder does not look where its string ends. Each symbol takes at most one 32-bit word for itself;
-    an escape's digits take one word in eight, as many as the bytes say. Once it reads zeros, no digit follows.
+    CompressAI's decoder does not look where its string ends. Each symbol takes at most one 32-bit word for itself. An
+    escape is followed by half bytes that are summed up to the number of its digits, half a byte each: a half byte of
+    the string promises 15 more at most, so all escapes together read at most 15 times the string behind its end. Once
+    the decoder reads zeros, nothing more is promised.
     """
-    return stream + bytes(8 * symbols + 64)
+    return stream + bytes(16 * len(stream) + 8 * symbols + 256)
 
 
 def _used(

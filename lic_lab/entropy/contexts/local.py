@@ -89,6 +89,7 @@ class AttentionContext(Context):
     """
 
     parts = ("nonanchor",)
+    cells: Tensor
 
     def __init__(self, order: CodingOrder, kernel: int = 5, heads: int = 2, expand: int = 2):
         super().__init__()
@@ -112,7 +113,9 @@ class AttentionContext(Context):
         h = self.heads
         at = torch.arange(H * W, device=y_a.device) if step.positions is None else step.positions
         n = len(at)
-        cells, valid = self._cells(at, H, W)  # (n, A) rows of the table, and whether they lie in the image
+        cells, valid = _window(
+            at, self.cells, self.kernel, H, W
+        )  # (n, A) rows of the table, and whether they lie in the image
         table = self.embed[i](y_a).flatten(2).mT  # (B, H W, 3S): a row for each position, so that gathering is fast
         windows = table.index_select(1, cells.flatten()).view(B, n, -1, 3, h, S // h)
         q, k, v = windows.permute(3, 0, 1, 4, 2, 5)  # each (B, n, h, A, S/h)
@@ -122,13 +125,6 @@ class AttentionContext(Context):
         attended = (attend(weights, v) * valid[:, None, :, None]).transpose(2, 3)  # Eq. 6: (B, n, A, h, S/h)
         fused = self.fuse[i](attended.reshape(B, n, -1))  # Eq. 7: the K x K convolution, at the windows' centres
         return self.ffn[i](fused).mT  # Eq. 8: (B, 2S, n)
-
-    def _cells(self, at: Tensor, H: int, W: int) -> tuple[Tensor, Tensor]:
-        """Flat positions (n, A) of the anchors in the windows around `at`, and whether each lies in the image."""
-        rows = (at // W)[:, None] + self.cells // self.kernel - self.kernel // 2
-        columns = (at % W)[:, None] + self.cells % self.kernel - self.kernel // 2
-        valid = (rows >= 0) & (rows < H) & (columns >= 0) & (columns < W)
-        return torch.where(valid, rows * W + columns, 0), valid
 
     def mask(self) -> Tensor:
         """The mask of Figure 7: boolean (K*K, K*K), True where query and key may interact."""
@@ -145,6 +141,7 @@ class RasterContext(Context):
     """
 
     parts = ("wavefront", "all")
+    cells: Tensor
 
     def __init__(self, order: CodingOrder, out_channels: int, kernel: int = 5):
         super().__init__()
@@ -161,10 +158,15 @@ class RasterContext(Context):
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         B, M, H, W = seen.y_hat.shape
         at = torch.arange(H * W, device=seen.y_hat.device) if step.positions is None else step.positions
-        rows = (at // W)[:, None] + self.cells // self.kernel - self.kernel // 2  # (n, past)
-        columns = (at % W)[:, None] + self.cells % self.kernel - self.kernel // 2
-        inside = (rows >= 0) & (columns >= 0) & (columns < W)
-        cells = torch.where(inside, rows * W + columns, 0).flatten()
-        window = seen.y_hat.flatten(2).index_select(2, cells).view(B, M, len(at), -1)  # (B, M, n, past)
+        cells, inside = _window(at, self.cells, self.kernel, H, W)  # (n, past)
+        window = seen.y_hat.flatten(2).index_select(2, cells.flatten()).view(B, M, len(at), -1)  # (B, M, n, past)
         window = torch.where(inside, window, torch.zeros_like(window[:1, :1, :1, :1]))
         return self.linear(window.permute(0, 2, 1, 3).flatten(2)).mT  # (B, out, n)
+
+
+def _window(at: Tensor, cells: Tensor, kernel: int, H: int, W: int) -> tuple[Tensor, Tensor]:
+    """Flat positions (n, c) of the `cells` (c,) of K x K windows centred `at` (n,), and whether each is inside."""
+    rows = (at // W)[:, None] + cells // kernel - kernel // 2
+    columns = (at % W)[:, None] + cells % kernel - kernel // 2
+    valid = (rows >= 0) & (rows < H) & (columns >= 0) & (columns < W)
+    return torch.where(valid, rows * W + columns, 0), valid

@@ -74,15 +74,18 @@ SLOW = (flip, splice)  # with a right checksum these are decoded to the end, so 
 def forged(rng: random.Random, stream: Bitstream) -> bytes:
     """Strings that no encoder wrote, in a file that is right in all else."""
     y, z = (bytearray(string) for string in stream.strings)
-    kind = rng.randrange(4)
+    kind = rng.randrange(5)
     if kind == 0:
         y = flip(rng, y)
     elif kind == 1:
         z = flip(rng, z)
     elif kind == 2:
         y = y[: rng.randrange(len(y))]
-    else:
+    elif kind == 3:
         y, z = bytearray(rng.randbytes(len(y))), bytearray(rng.randbytes(len(z)))
+    else:  # all ones: every symbol an escape that promises as many digits as it can
+        start, length = rng.randrange(len(y)), rng.choice((len(y), 2**12, 2**16))
+        y[start:] = b"\xff" * length
     fields = {name: getattr(stream, name) for name in stream.__dataclass_fields__}
     return Bitstream(**fields | {"strings": (bytes(y), bytes(z))}).to_bytes()
 

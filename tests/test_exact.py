@@ -27,6 +27,7 @@ from lic_lab.layers.exact import FUNCTIONS, GRID, InexactError, exact, table, to
 LAYERS: dict[str, nn.Module] = {
     "conv": nn.Conv2d(24, 17, 5, padding=2, stride=2),
     "deconv": nn.ConvTranspose2d(24, 9, 5, stride=2, padding=2, output_padding=1),
+    "tiled": nn.Conv2d(24, 17, 3, padding=1),
     "grouped": nn.Conv2d(24, 24, 3, padding=1, groups=24),
     "linear": nn.Sequential(nn.Flatten(2), nn.Linear(63, 40)),
     "gelu": nn.GELU(),
@@ -63,6 +64,7 @@ def test_it_is_near_what_float64_gives(way: str) -> None:
 
 PRODUCTS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], tuple[int, ...], tuple[int, ...], int, int]] = {
     "conv": (F.conv2d, (1, 400, 9, 9), (5, 400, 3, 3), 1, 1),
+    "tiled": (lambda x, w: F.conv2d(x, w, None, (1, 1), (1, 1)), (1, 400, 9, 9), (5, 400, 3, 3), 1, 1),
     "deconv": (F.conv_transpose2d, (1, 400, 9, 9), (400, 5, 3, 3), 1, 0),
     "linear": (F.linear, (7, 4000), (5, 4000), 1, 1),
     "product": (torch.matmul, (7, 4000), (4000, 5), 1, 0),

@@ -31,13 +31,14 @@ from numpy.typing import NDArray
 
 from lic_lab.image import LARGEST, Source, crop, pad, read_image, to_uint8
 from lic_lab.layers.exact import to_grid
+from lic_lab.layers.memory import kept
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lic_lab.codecs.codec import Codec
 
-MAGIC, VERSION = b"\x89LIC", 2
+MAGIC, VERSION = b"\x89LIC", 3
 STRIDE = 64  # images are padded to multiples of this before coding
 WHOLE = 4096  # the resize factor of an image coded at its size
 MOST_STRINGS = 16
@@ -195,6 +196,7 @@ def _strings(body: bytes, at: int) -> tuple[bytes, ...]:
     return tuple(strings)
 
 
+@kept()
 def compress(codec: Codec, x: Tensor) -> Bitstream:
     """Code one image.
 
@@ -221,6 +223,7 @@ def compress(codec: Codec, x: Tensor) -> Bitstream:
     return replace(stream, latent=stream.checksum(coded.y_hat))
 
 
+@kept()
 def decompress(stream: Bitstream, max_pixels: int = LARGEST) -> Tensor:
     """The image, (1, 3, H, W) in [0, 1], by the codec and the weights that the stream names.
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from lic_lab.entropy.factorized import FactorizedEntropy
 from lic_lab.entropy.hyperprior import Hyperprior, Side
 from lic_lab.entropy.model import Coded, EntropyModel
+from lic_lab.layers.memory import kept
 from lic_lab.layers.tap import tap
 
 
@@ -84,6 +85,7 @@ class Codec(CompressionModel):
         side: Side = Side(y[:, :0]) if self.hyperprior is None else self.hyperprior(y)
         return side
 
+    @kept()
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Code images: ``strings`` [y strings, z strings], one of each per image, and ``shape`` of z (else of y).
 
@@ -98,6 +100,7 @@ class Codec(CompressionModel):
             "shape": coded[0].shape,
         }
 
+    @kept()
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
         """``x_hat`` (B, 3, H, W) in [0, 1] from what `compress` returned.
 
@@ -109,6 +112,7 @@ class Codec(CompressionModel):
         pictures = [self.picture(self.decode(of_image, shape)) for of_image in zip(*strings, strict=True)]
         return {"x_hat": torch.cat(pictures)}
 
+    @kept()
     @torch.no_grad()
     def encode(self, x: Tensor) -> CodedImage:
         """Code one image (1, 3, H, W).
@@ -125,6 +129,7 @@ class Codec(CompressionModel):
         y_strings, y_hat = self.entropy.compress(y, self._hyper(z_strings[0], shape))
         return CodedImage((y_strings[0], z_strings[0]), shape, y_hat)
 
+    @kept()
     @torch.no_grad()
     def decode(self, strings: Sequence[bytes], shape: tuple[int, int]) -> Tensor:
         """The refined latent y_hat (1, M, H/16, W/16), bit by bit the encoder's, from the strings of one image."""
@@ -134,6 +139,7 @@ class Codec(CompressionModel):
             return self.entropy.decompress([strings[0]], weight.new_empty(1, 0, *shape))
         return self.entropy.decompress([strings[0]], self._hyper(strings[1], shape))
 
+    @kept()
     @torch.no_grad()
     def picture(self, y_hat: Tensor) -> Tensor:
         """x_hat (B, 3, H, W) in [0, 1] from y_hat (B, M, H/16, W/16)."""

@@ -13,8 +13,8 @@ tensors are fixed-point numbers held in float64. Every operation first rounds wh
 2. *Element by element*: + - * /, rounding, maxima. IEEE 754 prescribes each result bit by bit.
 3. *Sums of products*: convolutions, matrix products, sums. Activations below 2^10 on the grid have 22 bits, and weights
    get as many bits as keep every partial sum an integer below 2^53 (times a power of two). float64 holds
-   these exactly, so the order of summation does not matter. GELU, tanh and softmax's exponential are looked up in
-   tables that hold every argument on the grid.
+   these exactly, so neither the order of summation matters nor the algorithm (`layers.winograd`). GELU, tanh and
+   softmax's exponential are looked up in tables that hold every argument on the grid.
 
 By induction every tensor is the same everywhere. And since each operation rounds its input, noise of float32's relative
 size (2^-24) on any tensor on the way is less than half a grid step and leaves no trace. `tests/test_exact.py` tests
@@ -33,6 +33,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
+
+from lic_lab.layers import winograd
 
 DIGITS = 53  # bits of a float64's mantissa
 GRID = 12  # bits of a tensor after the point
@@ -87,10 +89,11 @@ def _integers(x: Tensor, bits: int = BITS, fraction: int = GRID) -> Tensor:
 _weights: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def _weights_as_integers(weight: Tensor, reduced: tuple[int, ...]) -> tuple[Tensor, int]:
+def _weights_as_integers(weight: Tensor, reduced: tuple[int, ...], tiled: bool = False) -> tuple[Tensor, int]:
     """(weights in units of 2^-fraction, fraction), the finest for which no sum of products leaves 53 bits.
 
-    `reduced` are the dimensions summed over. The result is kept while the weight's tensor lives.
+    `reduced` are the dimensions summed over; `tiled` transforms the weights for `winograd`, which needs more bits. The
+    result is kept while the weight's tensor lives.
     """
     owner = weight if weight._base is None else weight._base
     key = (owner._version, tuple(weight.shape), weight.storage_offset(), str(weight.device))
@@ -98,10 +101,12 @@ def _weights_as_integers(weight: Tensor, reduced: tuple[int, ...]) -> tuple[Tens
     if key not in kept:
         kept.clear()
         whole = torch.round(weight.double() * 2.0**30).long()  # int64 sums have no rounding either
-        longest = int(whole.abs().sum(reduced).max())  # sum of |w|, in units of 2^-30
-        room = DIGITS - BITS - 1  # bits that the sum of |w| may take
+        # largest sum of |w| behind an output, in units of 2^-30
+        longest = winograd.largest_sum(winograd.transformed(whole)) if tiled else int(whole.abs().sum(reduced).max())
+        room = DIGITS - BITS - 1 - (winograd.GROWTH if tiled else 0)  # bits that the sum of |w| may take
         fraction = min(30, 30 + room - longest.bit_length())
-        kept[key] = (torch.round(weight.double() * 2.0**fraction), fraction)
+        units = torch.round(weight.double() * 2.0**fraction)
+        kept[key] = (winograd.transformed(units) if tiled else units, fraction)
     found: tuple[Tensor, int] = kept[key]
     return found
 
@@ -116,10 +121,15 @@ def _convolution(
     convolve: Callable[..., Tensor], reduced: tuple[int, ...], x: Tensor, weight: Tensor, *args: Any
 ) -> Tensor:
     bias, *rest = args or (None,)
+    bias = None if bias is None else bias[:, None, None]
+    if convolve is F.conv2d and tuple(weight.shape[2:]) == (3, 3) and tuple(rest[:2]) == ((1, 1), (1, 1)):
+        if tuple(rest[2:]) in ((), ((1, 1),), ((1, 1), 1)):  # neither dilated nor grouped
+            w, fraction = _weights_as_integers(weight, reduced, tiled=True)
+            return _settled(winograd.convolve(_integers(x), w), GRID + fraction + winograd.SCALE, bias)
     w, fraction = _weights_as_integers(weight, reduced)
     with torch.backends.cudnn.flags(enabled=False):  # cuDNN may choose an algorithm that is no plain sum
         total = convolve(_integers(x), w, None, *rest)
-    return _settled(total, GRID + fraction, None if bias is None else bias[:, None, None])
+    return _settled(total, GRID + fraction, bias)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

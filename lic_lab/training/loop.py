@@ -19,6 +19,8 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lic_lab.layers.memory import keep
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -155,11 +157,6 @@ def _average(parameters: list[nn.Parameter], workers: int) -> None:
 
 def launch(run: Callable[[int, int], None], workers: int) -> None:
     """Call ``run(worker, workers)`` in as many single-threaded processes as workers."""
-    # Large tensors come and go at every step; without these glibc returns them to the kernel each time, which
-    # costs a quarter of the step in page faults.
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "4000000000")
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", "8000000000")
-    os.environ.setdefault("MALLOC_TOP_PAD_", "500000000")
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29511")
     mp.start_processes(_worker, args=(run, workers), nprocs=workers, start_method="spawn")  # type: ignore[attr-defined]
@@ -167,6 +164,7 @@ def launch(run: Callable[[int, int], None], workers: int) -> None:
 
 def _worker(worker: int, run: Callable[[int, int], None], workers: int) -> None:
     torch.set_num_threads(1)
+    keep()
     if workers > 1 and hasattr(os, "sched_setaffinity"):
         # Left to itself the kernel may put two workers on one core while a neighbour has the other to itself.
         cores = sorted(os.sched_getaffinity(0))

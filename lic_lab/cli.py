@@ -21,7 +21,14 @@ from typing import Any, NoReturn
 import lic_lab as lab
 
 MISTAKES = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-STAGES = ("joint", "finish", "refine", "contexts")  # of training.recipes, repeated so that --help needs no torch
+STAGES = (
+    "joint",
+    "finish",
+    "refine",
+    "contexts",
+    "reference",
+    "gsdn",
+)  # of training.recipes, repeated so that --help needs no torch
 MAX_PIXELS = 24_000_000  # image.LARGEST, repeated likewise
 PATIENCE = 2.0  # seconds of silence before a command says that it is at work
 
@@ -196,7 +203,9 @@ def _count(text: str) -> int:
 
 def _codecs(args: argparse.Namespace) -> None:
     with _at_work("listing the codecs"):
-        found = lab.codecs()
+        from lic_lab.codecs.registry import listing
+
+        found = listing()
     if args.json:
         _print_json(found)
         return

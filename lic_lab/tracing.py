@@ -23,7 +23,7 @@ from compressai.models import CompressionModel
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lic_lab.codecs.codec import Codec
+from lic_lab.codecs.codec import Codec, Coded
 from lic_lab.entropy.hyperprior import Side
 from lic_lab.entropy.order import CodingOrder
 from lic_lab.image import Picture, Source, crop, pad, read, to_uint8
@@ -81,6 +81,44 @@ class Attention:
 
 
 @dataclass
+class References:
+    """What the global reference found for each latent position; NaN and -1 where it found or asked nothing.
+
+    Attributes
+    ----------
+    source : array
+        (h, w, 2), row and column of the reference.
+    similarity, confidence : array
+        S and U, (h, w).
+    """
+
+    source: Array
+    similarity: Array
+    confidence: Array
+
+
+@dataclass
+class Stage:
+    """What a progressive entropy model predicted with some of its features; arrays (M, h, w).
+
+    Attributes
+    ----------
+    name : str
+        ``"local"``, ``"+ reference"``, ``"+ hyperprior"``.
+    mu, sigma, bits : array
+        Distribution, and what the symbols would cost under it.
+    """
+
+    name: str
+    mu: Array
+    sigma: Array
+    bits: Array
+
+
+STAGES = ("local", "+ reference", "+ hyperprior")
+
+
+@dataclass
 class Trace:
     """What one run saw. Arrays are (M, h, w) unless said otherwise; h and w count latent positions.
 
@@ -108,6 +146,8 @@ class Trace:
         Whether global attention ran in patches.
     records : list
         Kept taps: (name, where, array).
+    stages : list of Stage
+        Of a progressive entropy model, from the first to the one that codes; empty for others.
     """
 
     codec: str
@@ -129,6 +169,7 @@ class Trace:
     seconds: dict[str, float]
     patched: bool = False
     records: list[tuple[str, dict[str, Any], Array]] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
 
     @property
     def pixels(self) -> int:
@@ -182,6 +223,29 @@ class Trace:
                 if where["slice"] not in slices:
                     slices.append(where["slice"])
         return found
+
+    def references(self, slice: int = 0) -> References:
+        """What the global reference found for the symbols of `slice`.
+
+        Raises
+        ------
+        ValueError
+            When no reference was on, or it left nothing for this slice.
+        """
+        found = [(r, a) for n, r, a in self.records if n == "reference.found"]
+        have = sorted({r.get("slice", 0) for r, _ in found})
+        if slice not in have:
+            raise ValueError(
+                f"this trace has no references of slice {slice}; it has those of {have or 'none'}. They come with the "
+                "codec global-reference, or with global_='reference' on the shared latent"
+            )
+        where, values = next((r, a) for r, a in found if r.get("slice", 0) == slice)
+        h, w = self.bits.shape[1:]
+        out = np.full((3, h * w), np.nan)
+        out[:, where["positions"]] = np.where(values[1] > 0, values, np.nan)
+        source = np.where(np.isnan(out[0]), -1, out[0]).astype(int)
+        rows_columns = np.where(source[:, None] < 0, -1, np.stack((source // w, source % w), 1))
+        return References(rows_columns.reshape(h, w, 2), out[1].reshape(h, w), out[2].reshape(h, w))
 
     def attention(self, component: str, slice: int, position: tuple[int, int]) -> Attention:
         """Where `component` looks for the symbol of `slice` at `position` (row, column).
@@ -276,10 +340,13 @@ def _trace(codec: Codec, found: Latent, reconstruct: bool, keep: Callable[[str],
         keep = lambda name: small  # noqa: E731
     maps: dict[str, Array] = {}
     records = []
+    stages: dict[int, dict[str, Tensor]] = {}
 
     def recorder(name: str, value: Tensor, where: dict[str, Any]) -> None:
         if name in ("mu", "sigma", "symbols"):
             maps[name] = value[0].numpy()
+        elif name.startswith("stage."):
+            stages.setdefault(where["stage"], {})[name.removeprefix("stage.")] = value.unflatten(2, (h, w))
         elif keep(name):
             where = {k: v.numpy() if isinstance(v, Tensor) else v for k, v in where.items()}
             records.append((name, where, value[0].numpy()))
@@ -318,7 +385,22 @@ def _trace(codec: Codec, found: Latent, reconstruct: bool, keep: Callable[[str],
         seconds=seconds,
         patched=patched,
         records=records,
+        stages=_stages(codec, stages, coded, maps),
     )
+
+
+def _stages(codec: Codec, found: dict[int, dict[str, Tensor]], coded: Coded, maps: dict[str, Array]) -> list[Stage]:
+    """The stages before the last, from their taps, and the last."""
+    if not found:
+        return []
+    gaussian, symbols = codec.entropy.gaussian, torch.from_numpy(maps["symbols"])[None]
+    out = []
+    for _, of in sorted(found.items()):
+        sigma = gaussian.sigma(of["log_sigma"])
+        p = gaussian.bits_likelihood(symbols, symbols, of["mu"], sigma)
+        out.append((of["mu"][0].numpy(), sigma[0].numpy(), p[0]))
+    out.append((maps["mu"], maps["sigma"], coded.likelihoods[0]))
+    return [Stage(n, mu, sigma, -np.log2(p.double().numpy())) for n, (mu, sigma, p) in zip(STAGES, out, strict=True)]
 
 
 def _parts(order: CodingOrder, h: int, w: int) -> dict[str, Array]:

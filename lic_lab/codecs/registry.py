@@ -49,6 +49,11 @@ _MLIC = (
     "Jiang, Yang, Zhai, Ning, Gao, Wang: MLIC: Multi-reference entropy model for learned image compression, ACM MM 2023"
 )
 
+_QIAN = (
+    "Qian, Tan, Sun, Lin, Li, Sun, Li, Jin: Learning accurate entropy model with global reference for image "
+    "compression, ICLR 2021"
+)
+
 ENTRIES = {
     entry.name: entry
     for entry in (
@@ -57,6 +62,7 @@ ENTRIES = {
         Entry("mean-scale", "Mean-scale hyperprior", _MINNEN, "mean_scale:MeanScale"),
         Entry("joint-autoregressive", "Joint autoregressive", _MINNEN, "joint_autoregressive:JointAutoregressive"),
         Entry("charm", "ChARM", _CHARM, "charm:Charm"),
+        Entry("global-reference", "Global reference", _QIAN, "global_reference:GlobalReference"),
         Entry("mlic", "MLIC", _MLIC, "mlic:MLIC"),
         Entry("mlic+", "MLIC+", _MLIC, "mlic_plus:MLICPlus"),
     )
@@ -67,7 +73,7 @@ def names() -> tuple[str, ...]:
     """Names of all codecs, in the order of their papers.
 
     >>> names()
-    ('factorized', 'hyperprior', 'mean-scale', 'joint-autoregressive', 'charm', 'mlic', 'mlic+')
+    ('factorized', 'hyperprior', 'mean-scale', 'joint-autoregressive', 'charm', 'global-reference', 'mlic', 'mlic+')
     """
     return tuple(ENTRIES)
 

@@ -131,6 +131,15 @@ class Gaussian(nn.Module):
         """y_hat of decoded integer symbols: the inverse of `symbols`."""
         return symbols + (mu if self.rounding == "centred" else centre)
 
+    def probability(self, y_hat: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
+        """Probability of decoded symbols as the tables have it, of the input's shape; all beyond a table has 2^-16."""
+        index, centre = self.tables(mu, log_sigma)
+        frequencies, starts, halves = (t.to(mu.device) for t in _frequencies(self.rounding))
+        k = torch.round(y_hat - (mu if self.rounding == "centred" else centre)).long()
+        half = halves.take(index.long())
+        found = frequencies.take((starts.take(index.long()) + k + half).clamp(0, len(frequencies) - 1))
+        return torch.where(k.abs() > half, 2.0**-PRECISION, found).to(mu)
+
     def cdfs(self) -> tuple[list[list[int]], list[int], list[int]]:
         """(tables, their sizes, their offsets) in the form CompressAI's rANS coder takes."""
         return gaussian_tables(self.rounding)
@@ -158,6 +167,15 @@ def gaussian_tables(rounding: str) -> tuple[list[list[int]], list[int], list[int
             sizes.append(len(cdf))
             offsets.append(-half)
     return cdfs, sizes, offsets
+
+
+@lru_cache(maxsize=2)
+def _frequencies(rounding: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(all tables' probabilities in a row, float64; where each table starts; how far it reaches to both sides)."""
+    cdfs, sizes, offsets = gaussian_tables(rounding)
+    row = np.concatenate([np.diff(cdf)[:-1] for cdf in cdfs]) / 2**PRECISION  # without the escape
+    starts = np.cumsum([0, *(size - 2 for size in sizes[:-1])])
+    return torch.from_numpy(row), torch.from_numpy(starts), -torch.tensor(offsets)
 
 
 def _quantised_cdf(pmf: NDArray[np.float64]) -> list[int]:

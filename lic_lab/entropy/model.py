@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lic_lab.entropy.contexts.base import Context
+from lic_lab.entropy.contexts.base import Context, InformedContext
 from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.order import CodingOrder, Step
-from lic_lab.entropy.parameters import Direct, Parameters
+from lic_lab.entropy.parameters import Direct, Parameters, Progressive
 from lic_lab.entropy.seen import Seen
 from lic_lab.layers.exact import exact
 from lic_lab.layers.tap import recording, tap
@@ -54,7 +54,7 @@ class EntropyModel(nn.Module):
         The order with every component on. `select` derives the order of a combination from it.
     contexts : mapping
         For each slot the alternatives that have weights: ``{"local": {"stacked": StackedCheckerboardContext(...)}}``.
-    g_ep : Parameters or Direct
+    g_ep : Parameters, Progressive or Direct
     refinements : mapping
         Alternatives of refinement by name.
     gaussian : Gaussian
@@ -68,7 +68,7 @@ class EntropyModel(nn.Module):
         self,
         order: CodingOrder,
         contexts: Mapping[str, Mapping[str, Context]],
-        g_ep: Parameters | Direct,
+        g_ep: Parameters | Direct | Progressive,
         refinements: Mapping[str, nn.Module] | None = None,
         gaussian: Gaussian | None = None,
         selection: Mapping[str, str] | None = None,
@@ -175,9 +175,15 @@ class EntropyModel(nn.Module):
     def _slice_distribution(self, seen: Seen, i: int, step: Step) -> tuple[Tensor, Tensor]:
         kind = "second" if step.part == "nonanchor" else "first"
         features = {"hyper": seen.hyper_at(step)}
-        for slot, context in self.active().items():
-            if step.part in context.parts and context.width(i):
+        active = self.active()
+        for slot, context in active.items():
+            if step.part in context.parts and context.width(i) and not context.informed:
                 features[slot] = context(seen, i, step)
+        for slot, context in active.items():
+            if isinstance(context, InformedContext):
+                found = context.inform(seen, i, step, self.g_ep.prior(kind, i, features), self.gaussian)
+                if found is not None:
+                    features[slot] = found
         mu, log_sigma = self.g_ep(kind, i, features)
         return mu, log_sigma
 

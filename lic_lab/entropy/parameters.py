@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lic_lab.entropy.order import CodingOrder
 from lic_lab.layers.pointwise import Pointwise
+from lic_lab.layers.tap import tap
 
 
 class Parameters(nn.Module):
@@ -73,6 +75,55 @@ class Parameters(nn.Module):
         mu, log_sigma = self.nets[kind][i](torch.cat(parts, 1)).chunk(2, 1)
         return mu, log_sigma
 
+    def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """mu and log sigma from the `features` there are so far."""
+        return self(kind, i, features)
+
+
+class Progressive(nn.Module):
+    """Three networks in turn, each refining the distribution by one more feature (Qian et al. 2021, section 3, Fig. 5).
+
+        (mu_1, sigma_1) = net_1(local)
+        (mu_2, sigma_2) = (mu_1, sigma_1) + net_2(local, reference, mu_1, sigma_1)
+        (mu_3, sigma_3) = (mu_2, sigma_2) + net_3(local, reference, hyper, mu_2, sigma_2)          this one is coded
+
+    sigma stands for its logarithm. That features and predictions are handed on is the paper's; that they are added
+    is ours. One slice.
+
+    Parameters
+    ----------
+    widths : mapping
+        Channels of the slots "local", "reference" and "hyper".
+    M : int
+        Channels of the latent.
+    hidden : sequence of int
+        Hidden widths: (1152, 1152) for M = 384 [paper, appendix Table 1].
+    """
+
+    optional = False
+    slots: ClassVar[tuple[str, ...]] = ("local", "reference", "hyper")
+
+    def __init__(self, widths: Mapping[str, int], M: int, hidden: Sequence[int]):
+        super().__init__()
+        inputs = [sum(widths[slot] for slot in self.slots[: k + 1]) + (2 * M if k else 0) for k in range(3)]
+        self.nets = nn.ModuleList(_network(n, hidden, 2 * M, nn.LeakyReLU) for n in inputs)
+
+    def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """mu_1 and log sigma_1, each (B, M, n): what the local context alone says."""
+        mu, log_sigma = self.nets[0](features["local"]).chunk(2, 1)
+        return mu, log_sigma
+
+    def forward(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """mu_3 and log sigma_3, each (B, M, n); see `Parameters`. Taps the stages as (B, M, n)."""
+        predicted = torch.cat(self.prior(kind, i, features), 1)  # (B, 2M, n)
+        for k in (1, 2):
+            for name, value in zip(("mu", "log_sigma"), predicted.chunk(2, 1), strict=True):
+                tap(f"stage.{name}", value, stage=k)
+            seen = [features[slot] for slot in self.slots[: k + 1]]
+            predicted = predicted + self.nets[k](torch.cat((*seen, predicted), 1))
+        mu, log_sigma = predicted.chunk(2, 1)
+        return mu, log_sigma
+
 
 class Direct(nn.Module):
     """No network of its own: the features of one slot are the parameters, log sigma's half first, then mu's.
@@ -99,6 +150,10 @@ class Direct(nn.Module):
             return torch.zeros_like(found), found
         log_sigma, mu = found.chunk(2, 1)
         return mu, log_sigma
+
+    def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The same."""
+        return self(kind, i, features)
 
 
 def _network(

@@ -9,12 +9,15 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lic_lab.entropy.order import CodingOrder, Step
 from lic_lab.layers.masks import checkerboard
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -33,8 +36,9 @@ class Seen:
     order: CodingOrder
     y_hat: Tensor
     hyper: Tensor
-    _kept: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    _kept: dict[tuple[int, int], Any] = field(default_factory=dict)
     _hyper: dict[str, Tensor] = field(default_factory=dict)
+    _memories: dict[int, dict[Any, Any]] = field(default_factory=dict)
 
     def before(self, i: int) -> Tensor:
         """Slices 0 to i-1: (B, sum of their channels, H, W)."""
@@ -67,12 +71,17 @@ class Seen:
             self._hyper[step.part] = step.take(self.hyper)
         return self._hyper[step.part]
 
-    def once_per_slice(self, owner: object, i: int, compute: Callable[[], Tensor]) -> Tensor:
+    def once_per_slice(self, owner: object, i: int, compute: Callable[[], T]) -> T:
         """`compute()`, kept for the later steps of slice i (for features that no part of slice i enters)."""
         key = (id(owner), i)
         if key not in self._kept:
             self._kept[key] = compute()
-        return self._kept[key]
+        found: T = self._kept[key]
+        return found
+
+    def memory(self, owner: object) -> dict[Any, Any]:
+        """What `owner` has noted of this run; empty at first."""
+        return self._memories.setdefault(id(owner), {})
 
     def decode(self, step: Step, channels: builtins.slice, values: Tensor) -> None:
         """Add decoded `values` (B, c, n) to the canvas."""

@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lic_lab.layers import winograd
+from lic_lab.layers import nearest, winograd
 
 DIGITS = 53  # bits of a float64's mantissa
 GRID = 12  # bits of a tensor after the point
@@ -148,6 +148,20 @@ def _attend(weights: Tensor, values: Tensor) -> Tensor:
     return _settled(_integers(weights, FINE + 1, FINE) @ _integers(values), FINE + GRID)
 
 
+def _store(vectors: Tensor, reciprocals: Tensor, given: Tensor) -> None:
+    nearest.store(vectors, reciprocals, _for_dot_products(given))
+
+
+def _most_similar(queries: Tensor, *known: Tensor) -> tuple[Tensor, Tensor]:
+    similarity, index = nearest.most_similar(_for_dot_products(queries), *known)
+    return to_grid(similarity), index
+
+
+def _for_dot_products(x: Tensor) -> Tensor:
+    """In units of 1/16 and so short that no dot product of two leaves 53 bits; cosines do not mind the unit."""
+    return _integers(x, (DIGITS - x.shape[-1].bit_length()) // 2, 4)
+
+
 def _softmax(x: Tensor, dim: int) -> Tensor:
     x = to_grid(x)
     e = _looked_up("exp", x.amax(dim, keepdim=True) - x)
@@ -214,13 +228,15 @@ def _looked_up(name: str, x: Tensor) -> Tensor:
     return entries.take(index)
 
 
-_OF_SUMS: dict[str, Callable[..., Tensor]] = {
+_OF_SUMS: dict[str, Callable[..., Any]] = {
     "conv2d": partial(_convolution, F.conv2d, (1, 2, 3)),
     "conv_transpose2d": partial(_convolution, F.conv_transpose2d, (0, 2, 3)),
     "linear": _linear,
     "matmul": _matmul,
     "__matmul__": _matmul,
     "attend": _attend,
+    "store": _store,
+    "most_similar": _most_similar,
     "softmax": _softmax,
     "gelu": _gelu,
     "tanh": _tanh,

@@ -6,6 +6,8 @@
    third of the cost of a step.
 3. `refine`: everything frozen but LRP, trained on the picture.
 4. `contexts`: contexts and g_ep alone, with the local contexts that have most to learn drawn most often.
+
+`reference` and `gsdn` train the global reference codec from the result, see `lic_lab.training.reference`.
 """
 
 from __future__ import annotations
@@ -14,21 +16,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lic_lab.codecs.codec import Codec
+from lic_lab.codecs.global_reference import GlobalReference
 from lic_lab.codecs.shared import MENU, SLICES, SharedLatent
 from lic_lab.entropy.order import Step as CodingStep
+from lic_lab.training import reference
 from lic_lab.training.data import Photographs
 from lic_lab.training.loop import Schedule, Step, launch, train
 from lic_lab.training.loss import bits, rate_distortion
 from lic_lab.transforms.residual import STRIDE, start_from_klt
 
-STAGES = ("joint", "finish", "refine", "contexts")
-Stage = tuple[Callable[[SharedLatent], list[nn.Module]], Step]  # the modules it trains, and its step
+STAGES = ("joint", "finish", "refine", "contexts", *reference.PHASES)
+Stage = tuple[Callable[[Any], list[nn.Module]], Step]  # the modules it trains, and its step
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Recipe:
 
     Attributes
     ----------
-    stage : {"joint", "finish", "refine", "contexts"}
+    stage : {"joint", "finish", "refine", "contexts", "reference", "gsdn"}
     lmbda : float
         Weight of the distortion.
     data : str
@@ -71,6 +77,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
             raise ValueError(f"stage is {self.stage!r}; it must be one of {STAGES}")
+        if self.stage == "reference" and not self.start:
+            raise ValueError("the stage reference starts from a shared latent: give --start data/weights/shared-q3...")
         if self.crop % 64:
             raise ValueError(f"crop is {self.crop} pixels; it must be a multiple of 64")
 
@@ -102,16 +110,23 @@ def random_combination(rng: np.random.Generator, local: tuple[float, ...] = LOCA
 
 def _run(recipe: Recipe, worker: int, workers: int) -> None:
     torch.manual_seed(recipe.seed)
-    codec = SharedLatent()
+    codec = GlobalReference.build("small") if recipe.stage in reference.PHASES else SharedLatent()
     photographs = images(recipe)
     if recipe.start:
-        codec.load_state_dict(_weights(Path(recipe.start)))
+        state = _weights(Path(recipe.start))
+        if recipe.stage == "reference":
+            codec.load_state_dict(reference.from_shared(state), strict=False)
+            reference.start(codec, photographs, recipe.seed)
+        else:
+            codec.load_state_dict(state)
     elif not Path(recipe.checkpoint).exists():
         _start(codec, photographs, recipe)
-    stage = {"joint": _joint, "finish": _finish, "refine": _refine, "contexts": _context_stage}[recipe.stage]
-    trained, step = stage(codec, photographs, recipe)
+    stages = {"joint": _joint, "finish": _finish, "refine": _refine, "contexts": _context_stage}
+    trained, step = stages.get(recipe.stage, _reference)(codec, photographs, recipe)
     codec.requires_grad_(False)
-    quantiles = [p for n, p in codec.named_parameters() if n.endswith("quantiles")] if trained is _everything else []
+    quantiles = (
+        [p for n, p in codec.named_parameters() if n.endswith("quantiles")] if trained in (_everything, _coder) else []
+    )
     groups: dict[float, list[nn.Parameter]] = {}
     chosen = {id(p) for module in trained(codec) for p in module.parameters()} - {id(p) for p in quantiles}
     for name, p in codec.named_parameters():
@@ -148,7 +163,7 @@ def _rate_factor(name: str) -> float:
     return 0.5 if name.startswith(("g_a", "g_s")) else 1.0
 
 
-def _everything(codec: SharedLatent) -> list[nn.Module]:
+def _everything(codec: Codec) -> list[nn.Module]:
     return [codec]
 
 
@@ -267,6 +282,31 @@ def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe, local
 
 def _context_stage(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
     return _contexts, _finish(codec, photographs, recipe, SLOW_LOCAL)[1]
+
+
+def _reference(codec: GlobalReference, photographs: Photographs, recipe: Recipe) -> Stage:
+    frozen = recipe.stage == "reference"
+
+    def step(at: int, worker: int) -> dict[str, Tensor]:
+        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 6, at, worker))
+        with torch.set_grad_enabled(not frozen):
+            y = codec.g_a(x)
+        found = reference.rates(codec, y)
+        loss = reference.weighted(found, recipe.stage)
+        if not frozen:
+            found["mse"] = nn.functional.mse_loss(codec.g_s(y + (torch.round(y) - y).detach()), x)
+            loss = loss + recipe.lmbda * 255**2 * found["mse"]
+        return found | {"loss": loss}
+
+    if recipe.bf16 and not frozen:
+        for transform in (codec.g_a, codec.g_s):
+            _compute_in_bf16(transform.network)  # type: ignore[arg-type]
+    codec.train()
+    return (_coder if frozen else _everything), step
+
+
+def _coder(codec: GlobalReference) -> list[nn.Module]:
+    return [codec.hyperprior, codec.entropy]
 
 
 def _refine(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:

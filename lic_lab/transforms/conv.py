@@ -1,4 +1,4 @@
-"""The classical convolutional transforms of Balle 2018, Minnen 2018, and Minnen and Singh 2020.
+"""The classical convolutional transforms of Balle 2018, Minnen 2018, Minnen and Singh 2020, and Qian 2021 (with GSDN).
 
     x (B, 3, H, W)                                 x_hat (B, 3, H, W)
       conv 5x5 3->N /2   GDN                         deconv 5x5 N->3 x2
@@ -23,21 +23,21 @@ from torch import Tensor, nn
 class Analysis(nn.Sequential):
     """g_a: image (B, 3, H, W) in [0, 1] to latent y (B, M, H/16, W/16)."""
 
-    def __init__(self, N: int, M: int):
-        super().__init__(conv(3, N), GDN(N), conv(N, N), GDN(N), conv(N, N), GDN(N), conv(N, M))
+    def __init__(self, N: int, M: int, norm: type[GDN] = GDN):
+        super().__init__(conv(3, N), norm(N), conv(N, N), norm(N), conv(N, N), norm(N), conv(N, M))
 
 
 class Synthesis(nn.Sequential):
     """g_s: latent y_hat (B, M, H/16, W/16) to image (B, 3, H, W), not clipped."""
 
-    def __init__(self, N: int, M: int):
+    def __init__(self, N: int, M: int, norm: type[GDN] = GDN):
         super().__init__(
             deconv(M, N),
-            GDN(N, inverse=True),
+            norm(N, inverse=True),
             deconv(N, N),
-            GDN(N, inverse=True),
+            norm(N, inverse=True),
             deconv(N, N),
-            GDN(N, inverse=True),
+            norm(N, inverse=True),
             deconv(N, 3),
         )
 
@@ -77,6 +77,14 @@ class MeanScaleHyperSynthesis(nn.Sequential):
             nn.LeakyReLU(),
             conv(M * 3 // 2, 2 * M, kernel_size=3, stride=1),
         )
+
+
+class ReferenceHyperSynthesis(nn.Sequential):
+    """h_s of Qian 2021: z_hat (B, N, h/4, w/4) to Phi_h (B, 2M, h, w), of width N [paper, appendix Table 1]."""
+
+    def __init__(self, N: int, M: int):
+        last = conv(N, 2 * M, kernel_size=3, stride=1)
+        super().__init__(deconv(N, N), nn.LeakyReLU(), deconv(N, N), nn.LeakyReLU(), last)
 
 
 class CharmHyperAnalysis(nn.Sequential):

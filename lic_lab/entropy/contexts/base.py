@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.order import Step
 from lic_lab.entropy.seen import Seen
 
@@ -18,6 +19,7 @@ class Context(nn.Module):
     """
 
     parts: ClassVar[tuple[str, ...]] = ("all", "anchor", "nonanchor", "wavefront")
+    informed: ClassVar[bool] = False  # whether it is an `InformedContext`
 
     def width(self, i: int) -> int:
         """Channels of the features for slice `i`; 0 when the component has nothing to say there."""
@@ -30,4 +32,18 @@ class Context(nn.Module):
 
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         """Features (B, width(i), n) for slice `i` at the positions of `step`."""
+        raise NotImplementedError
+
+
+class InformedContext(Context):
+    """A context that also reads the distribution which the others give, as the global reference's confidence does."""
+
+    informed = True
+
+    def inform(self, seen: Seen, i: int, step: Step, prior: tuple[Tensor, Tensor], gaussian: Gaussian) -> Tensor | None:
+        """Features (B, width(i), n), or None where it has nothing to say.
+
+        `prior` is mu and log sigma, each (B, S, n), of the step's symbols without this context. It is called for every
+        step, those outside `parts` too, so that it may remember.
+        """
         raise NotImplementedError

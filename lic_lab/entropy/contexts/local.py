@@ -156,12 +156,21 @@ class RasterContext(Context):
         return self.out_channels
 
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
-        B, M, H, W = seen.y_hat.shape
+        H, W = seen.y_hat.shape[-2:]
         at = torch.arange(H * W, device=seen.y_hat.device) if step.positions is None else step.positions
-        cells, inside = _window(at, self.cells, self.kernel, H, W)  # (n, past)
-        window = seen.y_hat.flatten(2).index_select(2, cells.flatten()).view(B, M, len(at), -1)  # (B, M, n, past)
-        window = torch.where(inside, window, torch.zeros_like(window[:1, :1, :1, :1]))
-        return self.linear(window.permute(0, 2, 1, 3).flatten(2)).mT  # (B, out, n)
+        past = window(seen.y_hat, at, self.cells, self.kernel)  # (B, n, M, past)
+        return self.linear(past.flatten(2)).mT  # (B, out, n)
+
+
+def window(grid: Tensor, at: Tensor, cells: Tensor, kernel: int) -> Tensor:
+    """The `cells` (c,) of K x K windows centred at flat positions `at` (n,) of `grid` (B, C, H, W): (B, n, C, c).
+
+    Zero outside the grid.
+    """
+    B, C, H, W = grid.shape
+    where, inside = _window(at, cells, kernel, H, W)  # (n, c)
+    found = grid.flatten(2).index_select(2, where.flatten()).view(B, C, len(at), -1)
+    return torch.where(inside, found, torch.zeros_like(found[:1, :1, :1, :1])).permute(0, 2, 1, 3)
 
 
 def _window(at: Tensor, cells: Tensor, kernel: int, H: int, W: int) -> tuple[Tensor, Tensor]:

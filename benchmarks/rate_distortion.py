@@ -1,6 +1,6 @@
-"""The shared latent with everything on against Pillow's JPEG, JPEG 2000 and WebP at equal bpp. Prints JSON.
+"""A codec, by default the shared latent with everything on, against JPEG, JPEG 2000 and WebP at equal bpp: JSON.
 
-    python benchmarks/rate_distortion.py [IMAGES...] [--quality 2 3]
+    python benchmarks/rate_distortion.py [IMAGES...] [--codec shared] [--quality 2 3]
 
 Images default to ``$LIC_LAB_DATA/kodak``. Each image's bpp under our codec is the rate at which each classical codec's
 PSNR is read off, between its two nearest settings; PSNR (RGB, 8 bits) is then averaged over the images.
@@ -25,11 +25,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images", nargs="*", type=Path)
     parser.add_argument("--quality", nargs="+", type=int)
+    parser.add_argument("--codec", default="shared")
     args = parser.parse_args()
     images = args.images or sorted((Path(os.environ["LIC_LAB_DATA"]) / "kodak").glob("*.png"))
     result = []
-    for quality in args.quality or [card["quality"] for card in cards("shared")]:
-        codec = lab.load("shared", quality)
+    for quality in args.quality or [card["quality"] for card in cards(args.codec)]:
+        codec = lab.load(args.codec, quality)
         rows = []
         for image in tqdm(images, desc=f"quality {quality}"):
             trace = lab.trace(codec, image, keep=lambda name: False)

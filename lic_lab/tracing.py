@@ -218,10 +218,11 @@ class Trace:
         """Components that left an attention map, each with its slices."""
         found: dict[str, list[int]] = {}
         for name, where, _ in self.records:
-            if name.endswith(".attention"):
-                slices = found.setdefault(name.removesuffix(".attention"), [])
-                if where["slice"] not in slices:
-                    slices.append(where["slice"])
+            component, _, kind = name.rpartition(".")
+            if kind in ("attention", "found"):
+                slices = found.setdefault(component, [])
+                if where.get("slice", 0) not in slices:
+                    slices.append(where.get("slice", 0))
         return found
 
     def references(self, slice: int = 0) -> References:
@@ -251,7 +252,8 @@ class Trace:
         """Where `component` looks for the symbol of `slice` at `position` (row, column).
 
         For the local component the weights are the mean over the window's anchors as queries: the convolution that
-        follows fuses them all into the centre. A position that asks nothing is replaced by the nearest one that does.
+        follows fuses them all into the centre. The global reference looks at one position, with weight S U. A position
+        that asks nothing is replaced by the nearest one that does.
 
         Raises
         ------
@@ -264,6 +266,8 @@ class Trace:
         h, w = self.bits.shape[1:]
         if not (0 <= position[0] < h and 0 <= position[1] < w):
             raise ValueError(f"position is {position}; rows are 0 to {h - 1}, columns 0 to {w - 1}")
+        if component == "reference":
+            return self._reference_attention(slice, position)
         records = [(r, a) for n, r, a in self.records if n == f"{component}.attention" and r["slice"] == slice]
         if component == "local":
             return _window_attention(*records[0], position, h, w)
@@ -272,6 +276,19 @@ class Trace:
             if top <= position[0] < bottom and left <= position[1] < right:
                 return _global_attention(component, where, weights, position, h, w)
         raise AssertionError("patches cover the latent")
+
+    def _reference_attention(self, slice: int, position: tuple[int, int]) -> Attention:
+        """The whole past is visible to the search; all weight is on the position found."""
+        found, w = self.references(slice), self.bits.shape[2]
+        has = (found.source[..., 0] >= 0).flatten().nonzero()[0]
+        if not len(has):
+            raise ValueError("no position has a reference: the latent is too small, or nothing in it is alike")
+        i, j = divmod(int(has[_nearest(has, position, w)]), w)
+        step = self.step[self.channels(slice).start]
+        visible = step < step[i, j]
+        weights = np.where(visible, 0.0, np.nan)
+        weights[tuple(found.source[i, j])] = found.similarity[i, j] * found.confidence[i, j]
+        return Attention(weights[None], visible, (i, j))
 
 
 def latent(codec: Codec, image: Source | Picture) -> Latent:

@@ -87,7 +87,7 @@ def test_every_combination_sees_only_the_past(
         assert not law(codec.entropy, hyper_like(codec, *size)), size
 
 
-@pytest.mark.parametrize("name", ["joint-autoregressive", "charm", "mlic", "mlic+"])
+@pytest.mark.parametrize("name", ["joint-autoregressive", "charm", "global-reference", "mlic", "mlic+"])
 def test_the_published_sizes_see_only_the_past(name: str) -> None:
     codec = lively(name, "paper")
     assert not poisoned(codec.entropy, hyper_like(codec, 4, 5))
@@ -133,14 +133,16 @@ class Hindsight(RasterContext):
 
 def cheating(order: CodingOrder, context: Context, rounding: str) -> EntropyModel:
     widths = {"hyper": [4] * len(order.slices), "cheat": [context.width(i) for i in range(len(order.slices))]}
-    g_ep = Parameters(order, {"first": widths, "second": widths}, hidden=(16,))
+    kinds = ("raster",) if order.pattern == "wavefront" else ("first", "second")
+    g_ep = Parameters(order, dict.fromkeys(kinds, widths), hidden=(16,))
     return EntropyModel(order, {"cheat": {"on": context}}, g_ep, gaussian=Gaussian(rounding)).eval()
 
 
 @pytest.mark.parametrize("pattern", ["whole", "checkerboard", "wavefront"])
 def test_a_context_that_peeks_is_caught_by_the_poison(pattern: str) -> None:
     torch.manual_seed(0)
-    order = CodingOrder((3, 3), in_turn=pattern != "wavefront", pattern=pattern)
+    raster = pattern == "wavefront"
+    order = CodingOrder((6,) if raster else (3, 3), in_turn=not raster, pattern=pattern)
     model = cheating(order, Peeking(order), "centred")
     assert poisoned(model, torch.randn(1, 4, 4, 5))
 

@@ -128,10 +128,18 @@ def test_every_combination_offered_has_a_meaning_and_no_other_is_left_out(photo)
     bench = lab.widgets.Workbench(photo)
     bench._analyse = lambda picture: None  # the menus alone
     offered = set()
-    for channel, local in product(MENU["channel"], MENU["local"]):
-        bench.channel.value, bench.local.value = channel, local
-        offered |= {(channel, local, name) for _, name in bench.global_.options}
-    assert offered == {c for c in product(MENU["channel"], MENU["local"], MENU["global"]) if meaningful(*c)}
+
+    def walk(controls, chosen):
+        if not controls:
+            offered.add(chosen)
+            return
+        for _, name in list(controls[0].options):
+            controls[0].value = name
+            walk(controls[1:], (*chosen, name))
+
+    bench.local.value = bench.global_.value = bench.refinement.value = "none"
+    walk([bench.channel, bench.local, bench.global_, bench.refinement], ())
+    assert offered == {c for c in product(*MENU.values()) if meaningful(*c)}
 
 
 def test_a_value_that_loses_its_meaning_becomes_none_in_one_run(bench, photo):

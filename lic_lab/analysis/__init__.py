@@ -2,6 +2,7 @@
 
 from lic_lab.analysis.attention import head_mean, mean_distance, outline, surroundings
 from lic_lab.analysis.correlation import channel_correlation, cosine_similarity_map, spatial_correlation
+from lic_lab.analysis.distributions import mean_shift, pooled, symbol_entropy
 from lic_lab.analysis.entropy_maps import (
     bit_map,
     channel_bits,
@@ -12,6 +13,8 @@ from lic_lab.analysis.entropy_maps import (
     split,
 )
 from lic_lab.analysis.grid import cell_sides, inside, upsample
+from lic_lab.analysis.rates import mean_curve, rate_saving
+from lic_lab.analysis.references import distances, pick_pairs
 
 __all__ = [
     "bit_map",
@@ -21,14 +24,21 @@ __all__ = [
     "channels_holding",
     "cosine_similarity_map",
     "difference",
+    "distances",
     "head_mean",
     "highest_channels",
     "inside",
+    "mean_curve",
     "mean_distance",
+    "mean_shift",
     "outline",
     "part_table",
+    "pick_pairs",
+    "pooled",
+    "rate_saving",
     "spatial_correlation",
     "split",
     "surroundings",
+    "symbol_entropy",
     "upsample",
 ]

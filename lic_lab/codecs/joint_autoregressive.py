@@ -44,11 +44,11 @@ class JointAutoregressive(Codec):
         order = CodingOrder((M,), pattern="wavefront", kernel=KERNEL)
         g_ep = Parameters(
             order,
-            {"first": {"hyper": (2 * M,), "raster": (2 * M,)}},
+            {"raster": {"hyper": (2 * M,), "local": (2 * M,)}},
             hidden=(M * 10 // 3, M * 8 // 3),  # 640, 512 [paper, Table 1]
             activation=nn.LeakyReLU,
         )
-        raster = {"raster": {"masked": RasterContext(order, 2 * M, KERNEL)}}
+        raster = {"local": {"raster": RasterContext(order, 2 * M, KERNEL)}}
         super().__init__(
             Analysis(N, M),
             Synthesis(N, M),

@@ -13,7 +13,13 @@ from lic_lab.codecs.codec import Codec
 from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.contexts.channel import ChannelContext
 from lic_lab.entropy.contexts.globally import InterSliceContext, IntraSliceContext
-from lic_lab.entropy.contexts.local import AttentionContext, CheckerboardContext, StackedCheckerboardContext
+from lic_lab.entropy.contexts.local import (
+    AttentionContext,
+    CheckerboardContext,
+    RasterContext,
+    StackedCheckerboardContext,
+)
+from lic_lab.entropy.contexts.reference import CheckerboardReference, RasterReference
 from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.hyperprior import Hyperprior
 from lic_lab.entropy.model import EntropyModel
@@ -28,8 +34,8 @@ WIDTHS = (32, 48, 96)  # of the transform [ours]
 
 MENU = {
     "channel": ("none", "conv"),
-    "local": ("none", "checkerboard", "stacked", "attention"),
-    "global": ("none", "intra", "intra-unmasked", "intra+inter"),
+    "local": ("none", "checkerboard", "stacked", "attention", "raster"),
+    "global": ("none", "intra", "intra-unmasked", "intra+inter", "reference"),
     "refinement": ("none", "lrp"),
 }
 _GLOBAL = {  # menu entry -> the two slots behind it
@@ -37,22 +43,38 @@ _GLOBAL = {  # menu entry -> the two slots behind it
     "intra": {"intra": "masked", "inter": "none"},
     "intra-unmasked": {"intra": "unmasked", "inter": "none"},
     "intra+inter": {"intra": "masked", "inter": "masked"},
+    "reference": {"intra": "none", "inter": "none"},  # and the slot "reference", for the order there is
 }
 
 
-def meaningful(channel: str, local: str, global_: str, refinement: str = "none") -> bool:
-    """Whether a combination makes sense.
+def objection(channel: str, local: str, global_: str, refinement: str = "none") -> str | None:
+    """Why a combination has no meaning, and what to do about it; None if it has one."""
+    if local == "raster" and channel != "none":
+        return (
+            "local 'raster' codes all channels of a position at once, so there is no earlier slice to look at: use "
+            "channel='none' too"
+        )
+    if local == "raster" and refinement != "none":
+        return "LRP refines slices or checkerboard halves, and local 'raster' has neither: use refinement='none' too"
+    if global_ in ("none", "reference"):
+        return None
+    if local == "raster" or channel != "conv":
+        return (
+            f"global {global_!r} needs the channel context: it carries slice i-1's attention map to slice i, so "
+            "slices must be coded in turn. Use channel='conv' too"
+        )
+    return None
 
-    Global context carries slice i-1's attention map to slice i, so slices must be coded in turn: it needs the
-    channel context.
-    """
-    return global_ == "none" or channel == "conv"
+
+def meaningful(channel: str, local: str, global_: str, refinement: str = "none") -> bool:
+    """Whether a combination makes sense, see `objection`."""
+    return objection(channel, local, global_, refinement) is None
 
 
 def combinations() -> list[dict[str, str]]:
     """Every meaningful combination of the menu, as keywords of `SharedLatent.swap`."""
     found = [dict(zip(MENU, values, strict=True)) for values in product(*MENU.values())]
-    return [c for c in found if meaningful(c["channel"], c["local"], c["global"])]
+    return [c for c in found if meaningful(*c.values())]
 
 
 class SharedLatent(Codec):
@@ -66,15 +88,18 @@ class SharedLatent(Codec):
     def __init__(self) -> None:
         order = CodingOrder(SLICES, in_turn=True, pattern="checkerboard")
         hyper = 2 * M
+        raster = CodingOrder((M,), pattern="wavefront")
         contexts: dict[str, dict[str, Context]] = {
             "channel": {"conv": ChannelContext(order, hidden=(96, 64), expand=2)},
             "local": {
                 "checkerboard": CheckerboardContext(order),
                 "stacked": StackedCheckerboardContext(order),
                 "attention": AttentionContext(order),
+                "raster": RasterContext(raster, M),
             },
             "intra": {"masked": IntraSliceContext(order), "unmasked": IntraSliceContext(order, mask=False)},
             "inter": {"masked": InterSliceContext(order)},
+            "reference": {"checkerboard": CheckerboardReference(order), "raster": RasterReference(raster, M)},
         }
         one = {
             slot: [next(iter(found.values())).width(i) for i in range(len(SLICES))] for slot, found in contexts.items()
@@ -82,7 +107,11 @@ class SharedLatent(Codec):
         widths = {"hyper": [hyper] * len(SLICES), **one}
         g_ep = Parameters(
             order,
-            {"first": {s: widths[s] for s in ("hyper", "channel")}, "second": widths},
+            {
+                "first": {s: widths[s] for s in ("hyper", "channel")},
+                "second": widths,
+                "raster": {"hyper": (hyper,), "local": (M,), "reference": (M,)},
+            },
             hidden=(160, 128),
             optional=True,
         )
@@ -112,18 +141,17 @@ class SharedLatent(Codec):
             if name not in MENU[part]:
                 raise ValueError(f"{part} is {name!r}; it must be one of {', '.join(MENU[part])}")
         wanted = {**self.combination, **choice}
-        if not meaningful(wanted["channel"], wanted["local"], wanted["global"]):
-            raise ValueError(
-                f"global {wanted['global']!r} needs the channel context: it carries slice i-1's attention map to slice "
-                "i, so slices must be coded in turn. Use channel='conv' too"
-            )
-        slots = {k: v for k, v in wanted.items() if k != "global"}
-        return super().swap(**slots, **_GLOBAL[wanted["global"]])
+        words = objection(*wanted.values())
+        if words:
+            raise ValueError(words)
+        slots = {k: v for k, v in wanted.items() if k != "global"} | _GLOBAL[wanted["global"]]
+        order = "raster" if wanted["local"] == "raster" else "checkerboard"
+        return super().swap(**slots, reference=order if wanted["global"] == "reference" else "none")
 
     @property
     def combination(self) -> dict[str, str]:
         """The components in use, by the menu's names."""
         s = self.entropy.selection
         both = {"intra": s["intra"], "inter": s["inter"]}
-        found = next(name for name, slots in _GLOBAL.items() if slots == both)
+        found = "reference" if s["reference"] != "none" else next(n for n, slots in _GLOBAL.items() if slots == both)
         return {"channel": s["channel"], "local": s["local"], "global": found, "refinement": s["refinement"]}

@@ -1,7 +1,7 @@
 """Shipped weights: safetensors files with a JSON card each, found by codec and quality.
 
-A card lists the codecs its file serves and the components to switch on for each: ``mlic`` and ``mlic+`` in
-`small` are the shared latent's model with their own components.
+A card lists the codecs its file serves. For those of the shared latent's model, `SERVES` has the components to switch
+on: ``mlic`` and ``mlic+`` in `small` are this model with their own components.
 """
 
 from __future__ import annotations
@@ -76,17 +76,15 @@ def load(name: str, quality: int | None = None) -> Codec:
     if quality not in available:
         raise WeightsError(f"{name} has no weights for quality {quality!r}; it has {', '.join(map(str, available))}")
     card = available[quality]
-    model = _model(str(folder() / card["file"]), card["sha256"])
-    codec = model.swap(**SERVES[name])
+    model = _model(str(folder() / card["file"]), card["sha256"], card["codec"])
+    codec = model.swap(**SERVES.get(name, {}))
     codec.name = name
     codec.digest, codec.quality, codec.lmbda = card["sha256"], quality, card["lambda"]
     return codec
 
 
 @lru_cache(maxsize=4)
-def _model(path: str, digest: str) -> Codec:
-    from lic_lab.codecs.shared import SharedLatent
-
+def _model(path: str, digest: str, name: str) -> Codec:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -99,7 +97,7 @@ def _model(path: str, digest: str) -> Codec:
             f"{Path(path).name} has digest {found[:12]}, its card says {digest[:12]}: the file is damaged or was "
             "changed; restore it with git checkout"
         )
-    codec = SharedLatent()
+    codec = untrained(name)
     try:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(data).items()}
         codec.load_state_dict(state)
@@ -108,6 +106,14 @@ def _model(path: str, digest: str) -> Codec:
         raise WeightsError(f"{Path(path).name} does not hold this codec's weights ({reason})") from None
     codec.requires_grad_(False)
     return codec.eval()
+
+
+def untrained(name: str) -> Codec:
+    """What a card calls `name`, with random weights: "shared", or a codec of the registry in its `small` size."""
+    from lic_lab.codecs.registry import create
+    from lic_lab.codecs.shared import SharedLatent
+
+    return SharedLatent() if name == "shared" else create(name, "small")
 
 
 def save(codec: Codec, stem: str, card: dict[str, Any], to: Path | None = None) -> Path:

@@ -114,12 +114,20 @@ class EntropyModel(nn.Module):
         return {slot: self.contexts[slot][name] for slot, name in chosen.items()}
 
     def _order(self) -> CodingOrder:
-        """Slices in turn if a component looks at earlier slices; checkerboard if one looks from the anchors."""
+        """Slices in turn if a component looks at earlier slices, and the pattern that the components need.
+
+        A raster codes all channels of a position at once, so it has one slice.
+        """
         on = list(self.active().values())
         in_turn = any(context.in_turn for context in on) or (self.refined_context and len(self.refinements) > 0)
-        pattern = self.full_order.pattern
-        if pattern == "checkerboard" and not any(c.parts == ("nonanchor",) for c in on):
-            pattern = "whole"
+        patterns = {context.pattern for context in on if context.pattern}
+        if len(patterns) > 1:
+            raise ValueError(f"these components need different coding orders: {' and '.join(sorted(patterns))}")
+        pattern = patterns.pop() if patterns else "whole"
+        if "wavefront" in (pattern, self.full_order.pattern):
+            pattern = "wavefront"
+        if pattern == "wavefront":
+            return replace(self.full_order, in_turn=False, pattern=pattern, slices=(self.full_order.M,))
         return replace(self.full_order, in_turn=self.full_order.in_turn and in_turn, pattern=pattern)
 
     def run(
@@ -174,6 +182,8 @@ class EntropyModel(nn.Module):
 
     def _slice_distribution(self, seen: Seen, i: int, step: Step) -> tuple[Tensor, Tensor]:
         kind = "second" if step.part == "nonanchor" else "first"
+        if self.order.pattern == "wavefront":
+            kind = "raster"
         features = {"hyper": seen.hyper_at(step)}
         active = self.active()
         for slot, context in active.items():

@@ -21,8 +21,9 @@ class Parameters(nn.Module):
     ----------
     order : CodingOrder
     widths : mapping
-        For each kind of step (``"first"``: all, anchors, wavefronts; ``"second"``: non-anchors), the slots it reads
-        and their widths per slice: ``{"first": {"hyper": (256, 256), "channel": (0, 128)}}``.
+        For each kind of step (``"first"``: all positions, anchors; ``"second"``: non-anchors; ``"raster"``), the slots
+        it reads and their widths per slice: ``{"first": {"hyper": (256, 256), "channel": (0, 128)}}``. A raster has
+        one slice.
     hidden : sequence of int
         Hidden widths: (320, 256, 128) [released code of MLIC++].
     optional : bool
@@ -46,14 +47,15 @@ class Parameters(nn.Module):
         self.nets = nn.ModuleDict()
         self.absent = nn.ModuleDict()
         for kind, slots in widths.items():
+            slices = (order.M,) if kind == "raster" else order.slices
             self.nets[kind] = nn.ModuleList(
                 _network(sum(width[i] for width in slots.values()), hidden, 2 * S, activation)
-                for i, S in enumerate(order.slices)
+                for i, S in enumerate(slices)
             )
             if optional:
                 self.absent[kind] = nn.ModuleDict(
                     {
-                        slot: nn.ParameterList(0.1 * torch.randn(width[i]) for i in range(len(order.slices)))
+                        slot: nn.ParameterList(0.1 * torch.randn(width[i]) for i in range(len(slices)))
                         for slot, width in slots.items()
                         if slot != "hyper"
                     }

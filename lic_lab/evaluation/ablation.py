@@ -28,6 +28,14 @@ TABLE_5 = (  # rows of the paper's Table 5, in its order, preceded by the base i
     ("conv", "attention", "intra"),
     ("conv", "attention", "intra+inter"),
 )
+REFERENCE = (  # the global reference of Qian et al. 2021, beside what it is added to
+    ("none", "raster", "none"),
+    ("none", "raster", "reference"),
+    ("none", "none", "reference"),
+    ("none", "checkerboard", "reference"),
+    ("conv", "checkerboard", "reference"),
+    ("conv", "attention", "reference"),
+)
 
 
 def ablation(
@@ -42,7 +50,8 @@ def ablation(
     images : iterable
         What `lic_lab.image.read` takes.
     everything : bool
-        All meaningful combinations without refinement (which changes no bits), not only the rows of Table 5.
+        All meaningful combinations without refinement (which changes no bits), not only the rows of Table 5 and
+        those of the global reference.
 
     Returns
     -------
@@ -51,7 +60,11 @@ def ablation(
         ``bits_vs_base_percent`` (of the summed bits).
     """
     codec = load("shared", quality)
-    rows = [tuple(c.values())[:3] for c in combinations() if c["refinement"] == "none"] if everything else TABLE_5
+    rows = (
+        [tuple(c.values())[:3] for c in combinations() if c["refinement"] == "none"]
+        if everything
+        else [*TABLE_5, *REFERENCE]
+    )
     bpp: dict[tuple[str, ...], list[float]] = {row: [] for row in rows}
     pixels = []
     for image in tqdm(list(images), desc="images", disable=not progress):

@@ -4,8 +4,12 @@ from lic_lab.figures.attention_maps import attention
 from lic_lab.figures.bits import bit_map, bit_map_difference, bit_split
 from lic_lab.figures.channels import channel_entropy
 from lic_lab.figures.correlations import cosine_similarity, spatial_correlation
+from lic_lab.figures.distributions import latent_histograms
+from lic_lab.figures.rates import rate_savings
 from lic_lab.figures.reconstructions import reconstruction
+from lic_lab.figures.references import reference_maps, reference_pairs
 from lic_lab.figures.savings import ablation
+from lic_lab.figures.stages import progressive_stages
 from lic_lab.figures.style import COLUMN, PAGE, STYLE
 
 __all__ = [
@@ -19,6 +23,11 @@ __all__ = [
     "bit_split",
     "channel_entropy",
     "cosine_similarity",
+    "latent_histograms",
+    "progressive_stages",
+    "rate_savings",
     "reconstruction",
+    "reference_maps",
+    "reference_pairs",
     "spatial_correlation",
 ]

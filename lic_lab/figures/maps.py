@@ -138,3 +138,62 @@ def row(pixels: tuple[int, int], width: float, panels: int, gap: float = 0.12) -
         for k in range(panels)
     ]
     return figure, axes
+
+
+def grid(
+    pixels: tuple[int, int], width: float, rows: int, columns: int, left: float = 0.52, top: float = 0.3
+) -> tuple[StyledFigure, list[list[Axes]]]:
+    """A figure of `rows` x `columns` panels of the picture's proportions, with room for colour bars below.
+
+    Parameters
+    ----------
+    pixels : (int, int)
+        Height and width of the picture.
+    width : float
+        Of the figure in inches; its height follows.
+    rows, columns : int
+    left, top : float
+        Room left of the first column and above the first row, in inches.
+    """
+    right, bottom, gap, between = 0.1, 1.0, 0.1, 0.24
+    wide = (width - left - right - (columns - 1) * gap) / columns
+    if wide < 0.5:
+        raise ValueError(f"width is {width} inches, too little for {columns} panels; give {PAGE} (a page) or more")
+    tall = wide * pixels[0] / pixels[1]
+    height = bottom + rows * tall + (rows - 1) * between + top
+    figure = new(width, height)
+    figure.set_layout_engine("none")
+    return figure, [
+        [
+            figure.add_axes(
+                (
+                    (left + j * (wide + gap)) / width,
+                    (bottom + (rows - 1 - i) * (tall + between)) / height,
+                    wide / width,
+                    tall / height,
+                )
+            )
+            for j in range(columns)
+        ]
+        for i in range(rows)
+    ]
+
+
+def few_ticks(axes: Sequence[Axes]) -> None:
+    """Fewer columns' ticks, none at the right edge, where the next panel's 0 stands."""
+    for ax in axes:
+        ax.xaxis.set_major_locator(MaxNLocator(3, integer=True, steps=[1, 2, 2.5, 5, 10], prune="upper"))
+
+
+def colour_bar_below(first: Axes, last: Axes, image: AxesImage, label: str, **options: Any) -> None:
+    """A colour bar below the panels from `first` to `last` of the lowest row of a `grid`."""
+    figure = first.get_figure(root=True)
+    assert figure is not None
+    left, right, inch = first.get_position(), last.get_position(), 1 / figure.get_figheight()
+    edge = 0.1 / figure.get_figwidth()  # numbers at its ends are wider than the bar
+    cax = figure.add_axes((left.x0 + edge, left.y0 - 0.54 * inch, right.x1 - left.x0 - 2 * edge, 0.09 * inch))
+    bar = figure.colorbar(image, cax=cax, orientation="horizontal", **options)
+    bar.set_label(label, fontsize=7, labelpad=2)
+    bar.outline.set_linewidth(0.6)
+    bar.locator = MaxNLocator(4 if first is last else 6)
+    bar.update_ticks()

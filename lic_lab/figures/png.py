@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor, ImageDraw
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +53,53 @@ def palette(colours: str) -> Pixels:
 def image_png(pixels: Pixels) -> bytes:
     """A picture, uint8 (H, W, 3) or grey (H, W), as PNG."""
     return _encode(_check_pixels("pixels", pixels, grey=True))
+
+
+def boxes_png(
+    pixels: Pixels,
+    boxes: Sequence[tuple[tuple[float, float, float, float], str]],
+    joined: bool = False,
+    thick: int | None = None,
+) -> bytes:
+    """A picture with coloured boxes on it, each within black, so that it shows on any ground.
+
+    Parameters
+    ----------
+    pixels : array
+        uint8 (H, W, 3).
+    boxes : sequence
+        (top, bottom, left, right) in pixels, ends exclusive, and a colour such as "#CC79A7". The frame is drawn around
+        the box, so that all of its pixels stay; what lies outside the picture is cut off.
+    joined : bool
+        Draw a line from each box to the next, between their centres and outside of them.
+    thick : int, optional
+        Pixels of the frame; by default two or more, with the size of the picture.
+
+    Raises
+    ------
+    ValueError
+        For pixels that are no picture, a box without area, or a colour that has no name.
+    """
+    _check_pixels("pixels", pixels)
+    thick = thick or max(2, round(max(pixels.shape[:2]) / 250))
+    original = Image.fromarray(pixels)
+    canvas = original.copy()
+    draw = ImageDraw.Draw(canvas)
+    if joined and len(boxes) > 1:
+        centres = [((left + right) / 2, (top + bottom) / 2) for (top, bottom, left, right), _ in boxes]
+        for width, of in ((thick + 2, (0, 0, 0)), (thick, (255, 255, 255))):
+            draw.line(centres, fill=of, width=width)
+    for (top, bottom, left, right), colour in boxes:
+        if not (top < bottom and left < right):
+            raise ValueError(f"a box is {(top, bottom, left, right)}; give (top, bottom, left, right), rising")
+        t, b, le, r = round(top), round(bottom), round(left), round(right)
+        seen = max(le, 0), max(t, 0), min(r, original.width), min(b, original.height)
+        if seen[0] < seen[2] and seen[1] < seen[3]:
+            canvas.paste(original.crop(seen), seen)  # the line ends at the box
+        tone = ImageColor.getrgb(colour)
+        for frame, of in ((thick + 1, (0, 0, 0)), (thick, tone)):
+            draw.rectangle((le - frame, t - frame, r + frame - 1, b + frame - 1), outline=of, width=frame)
+    return _encode(np.asarray(canvas))
 
 
 def heatmap_png(

@@ -94,16 +94,23 @@ def images(recipe: Recipe) -> Photographs:
 
 
 LOCAL = (0.25, 0.2, 0.25, 0.3)  # probabilities of none, checkerboard, stacked, attention
+GLOBAL = (0.25, 0.15, 0.1, 0.25, 0.25)  # of none, intra, intra-unmasked, intra+inter, reference
+RASTER = 0.25  # of raster order
 SLOW_LOCAL = (0.04, 0.1, 0.38, 0.48)
 
 
-def random_combination(rng: np.random.Generator, local: tuple[float, ...] = LOCAL) -> dict[str, str]:
+def random_combination(
+    rng: np.random.Generator, local: tuple[float, ...] = LOCAL, raster: float = RASTER
+) -> dict[str, str]:
     """A meaningful combination; the richer parts more often, since they have more to learn."""
+    if rng.random() < raster:
+        global_ = str(rng.choice(("none", "reference"), p=(0.4, 0.6)))
+        return {"channel": "none", "local": "raster", "global": global_, "refinement": "none"}
     channel = rng.choice(MENU["channel"], p=(0.3, 0.7))
     return {
         "channel": str(channel),
-        "local": str(rng.choice(MENU["local"], p=local)),
-        "global": str(rng.choice(MENU["global"], p=(0.35, 0.2, 0.15, 0.3))) if channel == "conv" else "none",
+        "local": str(rng.choice(MENU["local"][:-1], p=local)),
+        "global": str(rng.choice(MENU["global"], p=GLOBAL if channel == "conv" else (0.7, 0, 0, 0, 0.3))),
         "refinement": str(rng.choice(MENU["refinement"])),
     }
 
@@ -118,7 +125,11 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
             codec.load_state_dict(reference.from_shared(state), strict=False)
             reference.start(codec, photographs, recipe.seed)
         else:
-            codec.load_state_dict(state)
+            codec.load_state_dict(_fitted(codec, state))
+            if not any("raster" in key for key in state):  # weights from before there was one
+                with torch.no_grad():
+                    y = codec.g_a(photographs.crops(32, 256, (recipe.seed, 1)))
+                _start_raster(codec, y.std((0, 2, 3)))
     elif not Path(recipe.checkpoint).exists():
         _start(codec, photographs, recipe)
     stages = {"joint": _joint, "finish": _finish, "refine": _refine, "contexts": _context_stage}
@@ -152,6 +163,26 @@ def _weights(path: Path) -> dict[str, Tensor]:
     if path.suffix != ".safetensors":
         return torch.load(path, weights_only=True)["modules"]
     return {key: v.float() if v.is_floating_point() else v for key, v in load_file(path).items()}
+
+
+def _fitted(codec: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state` of a model with fewer components: what is new starts as in `codec`, new inputs with weight zero.
+
+    Raises
+    ------
+    ValueError
+        When `state` is of another model.
+    """
+    own = codec.state_dict()
+    for key, value in state.items():
+        if "bottleneck" in key:  # its tables have lengths of their own
+            own[key] = value
+        elif key in own and own[key].shape[:1] == value.shape[:1] and own[key].shape[2:] == value.shape[2:]:
+            own[key] = torch.zeros_like(own[key])
+            own[key][tuple(slice(n) for n in value.shape)] = value
+        else:
+            raise ValueError(f"the weights to start from have {key} of shape {tuple(value.shape)}, this stage has not")
+    return own
 
 
 def _rate_factor(name: str) -> float:
@@ -209,13 +240,31 @@ def _start(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Non
             lrp = codec.entropy.refinements["lrp"].nets["second"][i]
             lrp[0].weight[:, -of.stop :] /= scale[:, : of.stop]
             lrp[-1].weight *= 0.01
-    for nets in codec.entropy.g_ep.nets.values():
-        for i, net in enumerate(nets):
-            S = order.slices[i]
-            with torch.no_grad():
-                net[-1].weight *= 0.1
-                net[-1].bias[:S] = 0
-                net[-1].bias[S:] = spread[order.channels(i)].log()
+    _start_raster(codec, spread)
+    for kind in ("first", "second"):
+        for i, net in enumerate(codec.entropy.g_ep.nets[kind].children()):
+            _start_g_ep(net, spread[order.channels(i)])
+
+
+@torch.no_grad()
+def _start_raster(codec: SharedLatent, spread: Tensor) -> None:
+    """The raster's and the references' networks see the latent, of this spread (M,), at unit spread."""
+    contexts: Any = codec.entropy.contexts
+    scale = spread.clamp(min=1)
+    for linear in (contexts["local"]["raster"].linear, contexts["reference"]["raster"].linear):
+        linear.weight /= scale.repeat_interleave(linear.in_features // len(scale))
+    for i, linear in enumerate(contexts["reference"]["checkerboard"].linears):
+        own = scale[codec.entropy.full_order.channels(i)]
+        linear.weight /= own.repeat_interleave(linear.in_features // len(own))
+    _start_g_ep(codec.entropy.g_ep.nets["raster"][0], spread)
+
+
+@torch.no_grad()
+def _start_g_ep(net: Any, spread: Tensor) -> None:
+    """mu = 0 and sigma = `spread` at first."""
+    net[-1].weight *= 0.1
+    net[-1].bias[: len(spread)] = 0
+    net[-1].bias[len(spread) :] = spread.log()
 
 
 def _joint(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:

@@ -9,15 +9,22 @@ from typing import Any
 import torch
 
 from lic_lab.codecs import shared
-from lic_lab.codecs.weights import QUALITIES, SERVES, half_precision, save
+from lic_lab.codecs.weights import QUALITIES, SERVES, half_precision, save, untrained
 from lic_lab.evaluation.quality import measure
 from lic_lab.image import Source
 
+SHARED = {"M": shared.M, "slices": shared.SLICES, "N": shared.N, "z": shared.Z, "widths": shared.WIDTHS}
+
 
 def ship(
-    checkpoint: Path, quality: int, recipe: Sequence[dict[str, Any]], images: Sequence[Source], to: Path | None = None
+    checkpoint: Path,
+    quality: int,
+    recipe: Sequence[dict[str, Any]],
+    images: Sequence[Source],
+    to: Path | None = None,
+    name: str = "shared",
 ) -> Path:
-    """Write ``shared-q{quality}.safetensors`` and its card.
+    """Write ``{name}-q{quality}.safetensors`` and its card.
 
     Parameters
     ----------
@@ -29,27 +36,27 @@ def ship(
         The stages in order, as they were run: stage, lambda, steps, crops, seconds, seed, ...
     images : sequence
         Kodak's images, for the card's figures.
+    name : str
+        "shared", or a codec of the registry.
     """
-    codec = shared.SharedLatent()
+    codec = untrained(name)
     codec.load_state_dict(torch.load(checkpoint, weights_only=True)["modules"])
     codec.eval().requires_grad_(False)
     half_precision(codec)
     codec.hyperprior.bottleneck.update(force=True, update_quantiles=True)
-    figures = {
-        name: measure(codec.swap(**combination), images)
-        for name, combination in {
-            "everything on": SERVES["shared"],
-            "hyperprior only": dict.fromkeys(shared.MENU, "none"),
-        }.items()
-    }
+    if name == "shared":
+        combinations = {"everything on": SERVES["shared"], "hyperprior only": dict.fromkeys(shared.MENU, "none")}
+        figures = {words: measure(codec.swap(**combination), images) for words, combination in combinations.items()}
+    else:
+        figures = {"as shipped": measure(codec, images)}
     card = {
-        "codec": "shared",
-        "serves": list(SERVES),
+        "codec": name,
+        "serves": list(SERVES) if name == "shared" else [name],
         "quality": quality,
         "lambda": QUALITIES[quality],
-        "config": {"M": shared.M, "slices": shared.SLICES, "N": shared.N, "z": shared.Z, "widths": shared.WIDTHS},
+        "config": SHARED if name == "shared" else type(codec).SIZES["small"],
         "parameters": sum(p.numel() for p in codec.parameters()),
         "recipe": list(recipe),
         "kodak": figures,
     }
-    return save(codec, f"shared-q{quality}", card, to)
+    return save(codec, f"{name}-q{quality}", card, to)

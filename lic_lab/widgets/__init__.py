@@ -6,6 +6,7 @@ with warnings.catch_warnings():  # CompressAI calls torch.jit.script, which torc
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
     import compressai.models  # noqa: F401
 
+from lic_lab.widgets.references import ReferenceExplorer
 from lic_lab.widgets.workbench import Workbench
 
-__all__ = ["Workbench"]
+__all__ = ["ReferenceExplorer", "Workbench"]

@@ -20,8 +20,14 @@ NAMES = {
     "intra": "intra-slice, masked",
     "intra-unmasked": "intra-slice, unmasked",
     "inter": "inter-slice",
+    "reference": "global reference",
 }
-_OF_GLOBAL = {"intra": ["intra"], "intra-unmasked": ["intra-unmasked"], "intra+inter": ["intra", "inter"]}
+_OF_GLOBAL = {
+    "intra": ["intra"],
+    "intra-unmasked": ["intra-unmasked"],
+    "intra+inter": ["intra", "inter"],
+    "reference": ["reference"],
+}
 INVITE = (
     "None of the components in use attends. Choose <b>local: checkerboard attention</b> or a <b>global</b> context."
 )

@@ -124,8 +124,8 @@ class Session:
                 f"attention maps of {h * w} latent positions would take about {h * w / 4096 * 0.1:.1f} GB; they are "
                 f"shown up to {ATTENTION_POSITIONS} positions (6 megapixels): crop the image"
             )
-        name = f"{component}.attention"
-        return trace(run.codec, run.latent, reconstruct=False, keep=lambda tap: tap == name)
+        names = (f"{component}.attention", f"{component}.found")
+        return trace(run.codec, run.latent, reconstruct=False, keep=lambda tap: tap in names)
 
     def _latent(self, codec: Codec, picture: Picture) -> Latent:
         key = (id(picture), codec.digest)

@@ -30,8 +30,10 @@ from lic_lab.widgets.view import STRIDE, Scene
 START = {"channel": "conv", "local": "checkerboard", "global": "none", "refinement": "none"}
 TOOLTIPS = {
     "channel": "Channel context: slices are coded in turn, each seeing those before it",
-    "local": "Local context: non-anchors see the anchors around them",
-    "global": "Global context: carries attention from the slice before (needs a channel context)",
+    "local": "Local context: non-anchors see the anchors around them; raster order (without a channel context) sees "
+    "the rows above",
+    "global": "Global context: attention from the slice before (needs a channel context), or the most similar decoded "
+    "position",
     "refinement": "LRP predicts the rounding error from what was decoded, and so changes the picture",
 }
 NAMES = {
@@ -40,9 +42,11 @@ NAMES = {
     "checkerboard": "checkerboard",
     "stacked": "stacked checkerboard",
     "attention": "checkerboard attention",
+    "raster": "raster order",
     "intra": "intra-slice",
     "intra-unmasked": "intra-slice, no mask",
     "intra+inter": "intra- and inter-slice",
+    "reference": "reference",
     "lrp": "latent residual prediction",
 }
 EXPECTED = (ImageError, WeightsError, ValueError, OSError, MemoryError)
@@ -173,6 +177,7 @@ class Workbench(widgets.VBox):
         stage.add_class("lab-stage")
         self.add_class("lic-lab")
         self.children = [row(controls, stage, kind="lab-grid")]
+        self._offer(START)
         self._open_tab()
 
     def _listen(self) -> None:
@@ -216,7 +221,7 @@ class Workbench(widgets.VBox):
     def _on_menu(self, change: Any) -> None:
         if self._quiet:
             return
-        self._offer()
+        self._offer(self._choice())
         self._analyse(self.run.trace.picture if self.run else None)
 
     def _on_photo(self, change: Any) -> None:
@@ -266,17 +271,18 @@ class Workbench(widgets.VBox):
     def _choice(self) -> Choice:
         return {part: control.value for part, control in self.parts.items()}
 
-    def _offer(self) -> None:
-        """Offer what has a meaning with the menus above; a value that lost its meaning becomes none."""
-        choice = self._choice()
-        names = [n for n in MENU["global"] if meaningful(choice["channel"], choice["local"], n)]
-        options = [(NAMES[n], n) for n in names]
-        if list(self.global_.options) == options:
-            return
+    def _offer(self, wanted: Choice) -> None:
+        """Set the menus, each offering what has a meaning with those above; what lost its meaning becomes none."""
+        chosen = dict.fromkeys(MENU, "none")
         self._quiet = True
         try:
-            self.global_.options = options
-            self.global_.value = choice["global"] if choice["global"] in names else "none"
+            for part, control in self.parts.items():
+                names = [n for n in MENU[part] if meaningful(*(chosen | {part: n}).values())]
+                options = [(NAMES[n], n) for n in names]
+                chosen[part] = wanted[part] if wanted[part] in names else "none"
+                if list(control.options) != options:
+                    control.options = options
+                control.value = chosen[part]
         finally:
             self._quiet = False
 
@@ -285,16 +291,9 @@ class Workbench(widgets.VBox):
         self._quiet = True
         try:
             self.photo.value, self.quality.value = self._settled["photo"], self._settled["quality"]
-            self.channel.value = self._settled["channel"]
         finally:
             self._quiet = False
-        self._offer()
-        self._quiet = True
-        try:
-            for part, control in self.parts.items():
-                control.value = self._settled[part]
-        finally:
-            self._quiet = False
+        self._offer({part: self._settled[part] for part in MENU})
 
     def _picture(self, title: str) -> Picture:
         found = self._pictures[title]

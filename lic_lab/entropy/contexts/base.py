@@ -19,6 +19,7 @@ class Context(nn.Module):
     """
 
     parts: ClassVar[tuple[str, ...]] = ("all", "anchor", "nonanchor", "wavefront")
+    pattern: ClassVar[str | None] = None  # of the coding order that it needs, if it needs one
     informed: ClassVar[bool] = False  # whether it is an `InformedContext`
 
     def width(self, i: int) -> int:

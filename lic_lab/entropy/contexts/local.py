@@ -22,7 +22,7 @@ class CheckerboardContext(Context):
     position of the window is an anchor. Each slice has its own (MLIC, section 3.4).
     """
 
-    parts = ("nonanchor",)
+    parts, pattern = ("nonanchor",), "checkerboard"
 
     def __init__(self, order: CodingOrder, kernel: int = 5, expand: int = 2):
         super().__init__()
@@ -48,7 +48,7 @@ class StackedCheckerboardContext(Context):
         J = 3, K = 5 [paper].
     """
 
-    parts = ("nonanchor",)
+    parts, pattern = ("nonanchor",), "checkerboard"
 
     def __init__(self, order: CodingOrder, J: int = 3, kernel: int = 5, expand: int = 2):
         super().__init__()
@@ -88,7 +88,7 @@ class AttentionContext(Context):
         2 [released code].
     """
 
-    parts = ("nonanchor",)
+    parts, pattern = ("nonanchor",), "checkerboard"
     cells: Tensor
 
     def __init__(self, order: CodingOrder, kernel: int = 5, heads: int = 2, expand: int = 2):
@@ -131,6 +131,9 @@ class AttentionContext(Context):
         return window_pairs(self.kernel)
 
 
+CHUNK = 4096  # positions whose windows are gathered at once: 75 MB for M = 384 and 12 cells
+
+
 class RasterContext(Context):
     """Masked K x K convolution over the raster past (Minnen et al. 2018), computed only where a step needs it.
 
@@ -140,7 +143,7 @@ class RasterContext(Context):
         2M = 384 [paper].
     """
 
-    parts = ("wavefront", "all")
+    parts, pattern = ("wavefront", "all"), "wavefront"
     cells: Tensor
 
     def __init__(self, order: CodingOrder, out_channels: int, kernel: int = 5):
@@ -158,8 +161,10 @@ class RasterContext(Context):
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         H, W = seen.y_hat.shape[-2:]
         at = torch.arange(H * W, device=seen.y_hat.device) if step.positions is None else step.positions
-        past = window(seen.y_hat, at, self.cells, self.kernel)  # (B, n, M, past)
-        return self.linear(past.flatten(2)).mT  # (B, out, n)
+        found = [  # (B, n, M, past) -> (B, n, out)
+            self.linear(window(seen.y_hat, some, self.cells, self.kernel).flatten(2)) for some in at.split(CHUNK)
+        ]
+        return torch.cat(found, 1).mT  # (B, out, n)
 
 
 def window(grid: Tensor, at: Tensor, cells: Tensor, kernel: int) -> Tensor:

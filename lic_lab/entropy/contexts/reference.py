@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic_lab.entropy.contexts.base import InformedContext
-from lic_lab.entropy.contexts.local import window
+from lic_lab.entropy.contexts.local import CHUNK, window
 from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.order import CodingOrder, Step
 from lic_lab.entropy.seen import Seen
@@ -49,7 +49,7 @@ class RasterReference(InformedContext):
         Of the patches and of the convolution: 3 [paper].
     """
 
-    parts = ("wavefront", "all")
+    parts, pattern = ("wavefront", "all"), "wavefront"
     name = "reference"
     cells: Tensor
 
@@ -71,36 +71,40 @@ class RasterReference(InformedContext):
         if not memory:
             memory["past"] = Past(seen.y_hat, H * W, M * (len(self.cells) - 1))
             memory["positions"], memory["confidence"] = at[:0], seen.y_hat.new_zeros(B, 0)
-        queries = window(seen.y_hat, at, self.cells[:-1], self.kernel).flatten(2).detach()  # (B, n, M past)
         if step.positions is None:  # all at once: their own past is among them, and told apart by time
             order = fronts.argsort(stable=True)
-            at, fronts, queries = at[order], fronts[order], queries[:, order]
-            prior = tuple(of[:, :, order] for of in prior)  # type: ignore[assignment]
-            self._learn(seen, memory, gaussian, at, fronts, queries, prior)
+            at, fronts = at[order], fronts[order]
+            self._learn(seen, memory, gaussian, at, fronts, (prior[0][:, :, order], prior[1][:, :, order]))
         elif "step" in memory:  # the step before is decoded by now
             self._learn(seen, memory, gaussian, *memory["step"])
-        memory["step"] = (at, fronts, queries, prior)
-        similarity, best = memory["past"].most_similar(queries, fronts)
+        memory["step"] = (at, fronts, prior)
         if not memory["past"].count:
-            return queries.new_zeros(B, self.out_channels, len(at))
-        features = self._features(seen, memory, at, similarity, best)  # (B, out, n)
-        return features if step.positions is not None else features[:, :, order.argsort()]
+            return seen.y_hat.new_zeros(B, self.out_channels, len(at))
+        found, features = [], []
+        for some, times in zip(at.split(CHUNK), fronts.split(CHUNK), strict=True):
+            similarity, best = memory["past"].most_similar(self._patches(seen, some), times)
+            confidence = memory["confidence"].gather(1, best)
+            position = memory["positions"][best]  # (B, n)
+            found.append(torch.stack((position.to(similarity), similarity, confidence), 1))
+            relevant = _windows(seen.y_hat, position, self.cells, self.kernel)  # (B, n, M, cells)
+            features.append(self.linear(relevant.flatten(2)).mT * (similarity.clamp(0, 1) * confidence)[:, None])
+        tap(f"{self.name}.found", torch.cat(found, 2), positions=at)
+        out = torch.cat(features, 2)  # (B, out, n)
+        return out if step.positions is not None else out[:, :, order.argsort()]
+
+    def _patches(self, seen: Seen, at: Tensor) -> Tensor:
+        """The masked patches of Eq. 4: (B, n, M past)."""
+        return window(seen.y_hat.detach(), at, self.cells[:-1], self.kernel).flatten(2)
 
     def _learn(
-        self, seen: Seen, memory: dict[Any, Any], g: Gaussian, at: Tensor, fronts: Tensor, patches: Tensor, prior: Prior
+        self, seen: Seen, memory: dict[Any, Any], gaussian: Gaussian, at: Tensor, fronts: Tensor, prior: Prior
     ) -> None:
         """Add decoded positions to the past."""
-        memory["past"].add(patches, fronts)
+        for some, times in zip(at.split(CHUNK), fronts.split(CHUNK), strict=True):
+            memory["past"].add(self._patches(seen, some), times)
         memory["positions"] = torch.cat((memory["positions"], at))
         symbols = seen.y_hat.flatten(2).index_select(2, at)
-        memory["confidence"] = torch.cat((memory["confidence"], _confidence(g, symbols, prior)), 1)
-
-    def _features(self, seen: Seen, memory: dict[Any, Any], at: Tensor, similarity: Tensor, best: Tensor) -> Tensor:
-        confidence = memory["confidence"].gather(1, best)
-        position = memory["positions"][best]  # (B, n)
-        tap(f"{self.name}.found", torch.stack((position.to(similarity), similarity, confidence), 1), positions=at)
-        relevant = _windows(seen.y_hat, position, self.cells, self.kernel)  # (B, n, M, cells)
-        return self.linear(relevant.flatten(2)).mT * (similarity.clamp(0, 1) * confidence)[:, None]
+        memory["confidence"] = torch.cat((memory["confidence"], _confidence(gaussian, symbols, prior)), 1)
 
 
 class CheckerboardReference(InformedContext):
@@ -118,7 +122,7 @@ class CheckerboardReference(InformedContext):
         Features per channel of the slice: 2, as the other contexts of MLIC.
     """
 
-    parts = ("nonanchor",)
+    parts, pattern = ("nonanchor",), "checkerboard"
     name = "reference"
     cells: Tensor
 

@@ -1,0 +1,108 @@
+"""What each stage of a progressive entropy model predicts, and what it is worth (Qian et al., ICLR 2021, Figure 9)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lic_lab import analysis
+from lic_lab.figures import maps
+from lic_lab.figures.style import MAP, PAGE, SIGNED, styled
+
+if TYPE_CHECKING:
+    from lic_lab.tracing import Trace
+
+_MINUS = "\N{MINUS SIGN}"
+
+
+@styled
+def progressive_stages(trace: Trace, channel: int | None = None, width: float = PAGE) -> Figure:
+    """Symbols, prediction, error and bits of one channel under each stage, and what each stage adds (Figure 9).
+
+    All stages see the same symbols. The bits of a stage are those the symbols would cost if it coded them; the last one
+    does. The hyperprior's own bits (z) aren't in the maps: they belong to no position and no channel.
+
+    Parameters
+    ----------
+    trace : Trace
+        Of a progressive entropy model.
+    channel : int, optional
+        By default the one that costs most.
+    width : float
+        Of the figure in inches.
+
+    Raises
+    ------
+    ValueError
+        For a trace without stages, or a channel that is not there.
+    """
+    stages = trace.stages
+    if not stages:
+        raise ValueError(
+            f"this trace of {trace.codec!r} has no stages; trace a progressive entropy model, as of the codec "
+            "global-reference"
+        )
+    M = len(trace.bits)
+    if channel is None:
+        channel = int(analysis.highest_channels(trace.bits, 1)[0])
+    if not 0 <= channel < M:
+        raise ValueError(f"channel is {channel}; the latent has channels 0 to {M - 1}")
+    pixels = maps.size(trace.x)
+    figure, rows = maps.grid(pixels, width, len(stages), 5, left=0.62, top=0.42)
+    symbols = trace.symbols[channel]
+    seen = analysis.inside(symbols, pixels)
+    limit = float(np.abs(seen).max()) or 1.0
+    bits = [stage.bits[channel] for stage in stages]
+    change = [analysis.difference(a, b) for a, b in pairwise(bits)]
+    # A few positions would leave the rest one colour, such as the first, which has no past.
+    most, step = (
+        max((float(np.percentile(np.abs(analysis.inside(of, pixels)), 99.5)) for of in several), default=0.0) or 1.0
+        for several in (bits, change)
+    )
+    for i, (stage, axes) in enumerate(zip(stages, rows, strict=True)):
+        mu = stage.mu[channel]
+        error = symbols - mu
+        value = maps.latent_map(axes[0], symbols, pixels, -limit, limit, SIGNED)
+        maps.latent_map(axes[1], mu, pixels, -limit, limit, SIGNED)
+        maps.latent_map(axes[2], error, pixels, -limit, limit, SIGNED)
+        cost = maps.latent_map(axes[3], bits[i], pixels, 0, most, MAP)
+        axes[0].set_title("symbols \u0177" if i == 0 else "\u0177", fontsize=7, pad=3)
+        mean = f"\N{GREEK SMALL LETTER MU}$_{i + 1}$"
+        off_by = float(np.abs(analysis.inside(error, pixels)).mean())
+        axes[1].set_title(f"predicted mean {mean}", fontsize=7, pad=3)
+        axes[2].set_title(f"\u0177 {_MINUS} {mean}: off by {off_by:.2f}", fontsize=7, pad=3)
+        axes[3].set_title(f"{bits[i].sum():.0f} bits", fontsize=7, pad=3)
+        if i:
+            off = change[i - 1]
+            drawn = maps.latent_map(axes[4], off, pixels, -step, step, SIGNED)
+            part = 100 * off.sum() / (bits[i - 1].sum() or 1)
+            axes[4].set_title(f"{off.sum():+.0f} bits, {part:+.1f} %".replace("-", _MINUS), fontsize=7, pad=3)
+        else:
+            axes[4].set_visible(False)
+        maps.label_first(axes)
+        maps.few_ticks(axes)
+        axes[0].set_ylabel(f"{stage.name}\nrow (pixels)")
+        if i < len(stages) - 1:
+            for ax in axes:
+                ax.set_xlabel("")
+                ax.tick_params(labelbottom=False)
+    last = rows[-1]
+    maps.colour_bar_below(last[0], last[2], value, f"symbols and prediction of channel {channel} (quantiser steps)")
+    maps.colour_bar_below(last[3], last[3], cost, "bits per position", extend="max")
+    if change:
+        maps.colour_bar_below(
+            last[4], last[4], drawn, "change (bits per position):\nblue saves, red costs", extend="both"
+        )
+    share = 100 * bits[-1].sum() / (trace.bits.sum() or 1)
+    spent = ", ".join(f"{stage.name} {stage.bits.sum() / trace.pixels:.3f}" for stage in stages)
+    figure.suptitle(
+        f"channel {channel}, {share:.1f} % of y's bits; all channels, in bpp: {spent}; z {trace.bpp['z']:.3f}",
+        x=0.5,
+        y=1 - 0.06 / figure.get_figheight(),
+        va="top",
+        fontsize=7.5,
+    )
+    return figure

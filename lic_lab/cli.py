@@ -21,14 +21,7 @@ from typing import Any, NoReturn
 import lic_lab as lab
 
 MISTAKES = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-STAGES = (
-    "joint",
-    "finish",
-    "refine",
-    "contexts",
-    "reference",
-    "gsdn",
-)  # of training.recipes, repeated so that --help needs no torch
+STAGES = ("joint", "finish", "refine", "contexts", "raster", "reference", "gsdn")  # those of training.recipes
 MAX_PIXELS = 24_000_000  # image.LARGEST, repeated likewise
 PATIENCE = 2.0  # seconds of silence before a command says that it is at work
 

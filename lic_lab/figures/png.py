@@ -97,8 +97,8 @@ def boxes_png(
         if seen[0] < seen[2] and seen[1] < seen[3]:
             canvas.paste(original.crop(seen), seen)  # the line ends at the box
         tone = ImageColor.getrgb(colour)
-        for frame, of in ((thick + 1, (0, 0, 0)), (thick, tone)):
-            draw.rectangle((le - frame, t - frame, r + frame - 1, b + frame - 1), outline=of, width=frame)
+        for frame, shade in ((thick + 1, (0, 0, 0)), (thick, tone)):
+            draw.rectangle((le - frame, t - frame, r + frame - 1, b + frame - 1), outline=shade, width=frame)
     return _encode(np.asarray(canvas))
 
 

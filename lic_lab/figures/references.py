@@ -84,7 +84,7 @@ def reference_pairs(
         for position, colour in ((target, TARGET), (source_of, REFERENCE)):
             _box(ax, position, window, (tall, wide), colour)
             top = (position[0] - window // 2) * tall
-            above = top > 0.09 * pixels[0]  # else the number would leave the picture
+            above = top > 0.05 * pixels[0]  # else the number would leave the picture
             ax.annotate(
                 str(k + 1),
                 ((position[1] + 0.5) * wide, top if above else top + window * tall),

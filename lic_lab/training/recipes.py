@@ -7,6 +7,8 @@
 3. `refine`: everything frozen but LRP, trained on the picture.
 4. `contexts`: contexts and g_ep alone, with the local contexts that have most to learn drawn most often.
 
+5. `raster`: what serves raster order and nothing else, so that all other combinations stay as they are.
+
 `reference` and `gsdn` train the global reference codec from the result, see `lic_lab.training.reference`.
 """
 
@@ -33,7 +35,7 @@ from lic_lab.training.loop import Schedule, Step, launch, train
 from lic_lab.training.loss import bits, rate_distortion
 from lic_lab.transforms.residual import STRIDE, start_from_klt
 
-STAGES = ("joint", "finish", "refine", "contexts", *reference.PHASES)
+STAGES = ("joint", "finish", "refine", "contexts", "raster", *reference.PHASES)
 Stage = tuple[Callable[[Any], list[nn.Module]], Step]  # the modules it trains, and its step
 
 
@@ -43,7 +45,7 @@ class Recipe:
 
     Attributes
     ----------
-    stage : {"joint", "finish", "refine", "contexts", "reference", "gsdn"}
+    stage : {"joint", "finish", "refine", "contexts", "raster", "reference", "gsdn"}
     lmbda : float
         Weight of the distortion.
     data : str
@@ -132,7 +134,7 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
                 _start_raster(codec, y.std((0, 2, 3)))
     elif not Path(recipe.checkpoint).exists():
         _start(codec, photographs, recipe)
-    stages = {"joint": _joint, "finish": _finish, "refine": _refine, "contexts": _context_stage}
+    stages = {"joint": _joint, "finish": _finish, "refine": _refine, "contexts": _context_stage, "raster": _raster}
     trained, step = stages.get(recipe.stage, _reference)(codec, photographs, recipe)
     codec.requires_grad_(False)
     quantiles = (
@@ -191,6 +193,8 @@ def _rate_factor(name: str) -> float:
         return 0.02  # starts at the KLT, with weights of a few thousandths in g_s
     if name.startswith("g_s.network.7"):
         return 0.1  # its outputs are corrections of some hundredths of the pixel range
+    if name.startswith("entropy.g_ep.nets.raster.0.4"):
+        return 3.0  # the output layer starts at the least-squares mean, whose weights are large
     return 0.5 if name.startswith(("g_a", "g_s")) else 1.0
 
 
@@ -307,10 +311,14 @@ def _compute_in_bf16(network: nn.Module) -> None:
 
 
 def _rate(
-    codec: SharedLatent, y: Tensor, rng: np.random.Generator, local: tuple[float, ...] = LOCAL
+    codec: SharedLatent,
+    y: Tensor,
+    rng: np.random.Generator,
+    local: tuple[float, ...] = LOCAL,
+    raster: float = RASTER,
 ) -> dict[str, Tensor]:
     """Rate of latents `y` (B, M, h, w) under a random combination."""
-    entropy = codec.swap(**random_combination(rng, local) | {"refinement": "none"}).entropy
+    entropy = codec.swap(**random_combination(rng, local, raster) | {"refinement": "none"}).entropy
     side = codec.hyperprior(y)
     pixels = y.shape[0] * y.shape[2] * y.shape[3] * STRIDE**2
     bpp_z = bits(side.likelihoods) / pixels
@@ -318,15 +326,57 @@ def _rate(
     return {"loss": bpp, "bpp": bpp, "bpp_z": bpp_z}
 
 
-def _finish(codec: SharedLatent, photographs: Photographs, recipe: Recipe, local: tuple[float, ...] = LOCAL) -> Stage:
+def _finish(
+    codec: SharedLatent,
+    photographs: Photographs,
+    recipe: Recipe,
+    local: tuple[float, ...] = LOCAL,
+    raster: float = RASTER,
+) -> Stage:
     def step(at: int, worker: int) -> dict[str, Tensor]:
         x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 4, at, worker))
         with torch.no_grad():
             y = codec.g_a(x)
-        return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)), local)
+        return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)), local, raster)
 
     codec.train()
     return _bits, step
+
+
+def _raster(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
+    if not Path(recipe.checkpoint).exists():
+        _fit_raster_mean(codec, photographs.crops(32, 256, (recipe.seed, 1)))
+    return _of_raster, _finish(codec, photographs, recipe, raster=1.0)[1]
+
+
+@torch.no_grad()
+def _fit_raster_mean(codec: SharedLatent, x: Tensor) -> None:
+    """mu of raster order as the least-squares prediction from the features before it, and sigma what that leaves.
+
+    Adam's equal steps need thousands to grow the weights that channels of large spread want.
+    """
+    y = codec.g_a(x)
+    hyper = codec.hyperprior(y).hyper
+    features: list[Tensor] = []
+    last: Any = codec.entropy.g_ep.nets["raster"][0][-1]
+    hook = last.register_forward_pre_hook(lambda module, args: features.append(args[0].mT.flatten(0, 1)))
+    # runs g_ep twice: for the distribution without the reference, which it weighs the reference with, and with it
+    codec.swap(channel="none", local="raster", global_="reference", refinement="none").entropy(y, hyper)
+    hook.remove()
+    found = torch.cat(features).double()  # (positions, hidden)
+    found = torch.cat((found, torch.ones_like(found[:, :1])), 1)
+    target = torch.round(y).flatten(2).mT.flatten(0, 1).double().repeat(2, 1)  # (positions, M)
+    gram = found.T @ found
+    weights = torch.linalg.solve(gram + 1e-4 * gram.diagonal().mean() * torch.eye(len(gram)), found.T @ target)
+    M = target.shape[1]
+    last.weight[:M, :, 0, 0], last.bias[:M] = weights[:-1].T.float(), weights[-1].float()
+    last.weight[M:] *= 0.1
+    last.bias[M:] = (target - found @ weights).std(0).clamp(min=0.15).log().float()
+
+
+def _of_raster(codec: SharedLatent) -> list[nn.Module]:
+    contexts: Any = codec.entropy.contexts
+    return [contexts["local"]["raster"], contexts["reference"]["raster"], codec.entropy.g_ep.nets["raster"]]  # type: ignore[list-item]
 
 
 def _context_stage(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:

@@ -5,23 +5,25 @@ The paper counts otherwise than `complexity`, where its numbers show how:
     GFLOPs               two per multiply-add
     deconvolutions       at the output's resolution, of the input with zeros between its values
     masked convolutions  all 25 and all 9 cells of the kernel, of which 12 and 5 see the past
-    search               1536^2 x (4 x 384) at 512 x 768: one per multiply-add for all pairs of positions, or two for the
-                         half that lies in the past; a raster's window of 3 x 3 has 4 cells
+    search               1536^2 x (4 x 384) for 1536 positions and 4 cells: one per multiply-add of all pairs, or two
+                         for the half in which one lies in the other's past
     parameter networks   three times the one that sees M channels, as the 24.46 are 3 x 8.15, though the second and
                          third see more features and what the network before predicted (section 3)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
-from lic_lab.codecs.codec import Codec
 from lic_lab.codecs.registry import create
 from lic_lab.evaluation.complexity import complexity, products
 
 HEIGHT, WIDTH = 512, 768  # of Table 2
 STRIDE = 16  # pixels to a position of the latent
+REFERENCE = "entropy.contexts.reference.raster"  # its own products are the search's, its `linear`'s the convolution's
 
 # Column of Table 2: our part, GFLOPs [published: appendix, Table 2, "Ours"].
 TABLE_2 = {
@@ -46,30 +48,35 @@ TABLE_3 = {
 }
 
 
+@lru_cache(maxsize=1)
+def counts() -> Mapping[str, int]:
+    """`products` of our code at 512 x 768, deconvolutions counted at the output."""
+    return MappingProxyType(products(create("global-reference", "paper"), HEIGHT, WIDTH, "output"))
+
+
 def as_published() -> dict[str, float]:
-    """GFLOPs of each column of Table 2, from our counts by the paper's conventions, and "Search" alone."""
-    codec = create("global-reference", "paper")
-    counts = products(codec, HEIGHT, WIDTH, "output")
-    reference = "entropy.contexts.reference.raster"  # the search is its own, the convolution its `linear`'s
+    """GFLOPs of each column of Table 2, from our counts by the paper's conventions, and of the search alone."""
     macs = {
-        column: float(sum(n for name, n in counts.items() if f"{name}.".startswith(f"{path}.")))
-        for column, path in {
-            "Encoder": "g_a",
-            "Decoder": "g_s",
-            "Hyper Encoder": "hyperprior.h_a",
-            "Hyper Decoder": "hyperprior.h_s",
-        }.items()
+        "Encoder": _inside("g_a"),
+        "Decoder": _inside("g_s"),
+        "Hyper Encoder": _inside("hyperprior.h_a"),
+        "Hyper Decoder": _inside("hyperprior.h_s"),
+        "Context Model": counts()["entropy.contexts.local.raster.linear"] * 25 / 12,
+        "Reference Model": counts()[f"{REFERENCE}.linear"] * 9 / 5 + counts()[REFERENCE],
+        "Parameter Network": 3 * first_network(),
+        "Search": counts()[REFERENCE],
     }
-    macs["Context Model"] = counts["entropy.contexts.local.raster.linear"] * 25 / 12
-    macs["Reference Model"] = counts[f"{reference}.linear"] * 9 / 5 + counts[reference]
-    macs["Parameter Network"] = 3.0 * first_network(codec) * positions(HEIGHT, WIDTH)
-    macs["Search"] = counts[reference]
     return {column: 2e-9 * n for column, n in macs.items()}
 
 
-def first_network(codec: Codec) -> int:
-    """Multiply-adds of the first parameter network at one position."""
-    return sum(p.numel() for p in codec.get_submodule("entropy.g_ep.nets.0").parameters() if p.dim() > 1)
+def first_network() -> int:
+    """Multiply-adds of the first parameter network, computed once at every position."""
+    network = create("global-reference", "paper").get_submodule("entropy.g_ep.nets.0")
+    return int(positions(HEIGHT, WIDTH)) * sum(p.numel() for p in network.parameters() if p.dim() > 1)
+
+
+def _inside(path: str) -> int:
+    return sum(n for name, n in counts().items() if f"{name}.".startswith(f"{path}."))
 
 
 def positions(height: int, width: int) -> float:
@@ -106,21 +113,15 @@ def table_3(sizes: Iterable[str] = tuple(TABLE_3)) -> list[dict[str, Any]]:
     -------
     list of dict
         ``size``, ``height`` and ``width`` in pixels, ``published``, ``published_percent``; ``as_published`` and
-        ``as_published_percent``, from our counts at 512 x 768 by the paper's conventions: all in proportion to the
-        positions, but the search to their square; ``gflops`` and ``percent``, two for each multiply-add that our code
-        computes at that size, padded to multiples of 64.
+        ``as_published_percent``, see `entropy_model_as_published`; ``gflops`` and ``percent``, two for each
+        multiply-add that our code computes at that size, padded to multiples of 64.
     """
     codec = create("global-reference", "paper")
-    converted = as_published()
-    search = converted["Search"]
-    rest = sum(converted[c] for c in TABLE_2 if c not in ("Encoder", "Decoder", "Reference Model"))
     rows = []
     for size in sizes:
         published, percent, (height, width) = TABLE_3[size]
-        ratio = positions(height, width) / positions(HEIGHT, WIDTH)
-        reference = (converted["Reference Model"] - search) * ratio + search * ratio**2
-        total = rest * ratio + reference
-        padded = [-(-side // codec.stride) * codec.stride for side in (height, width)]
+        converted, converted_percent = entropy_model_as_published(height, width)
+        padded = (-(-side // codec.stride) * codec.stride for side in (height, width))
         ours = {row["module"]: row["macs"] for row in complexity(codec, *padded) if row["module"] not in ("g_a", "g_s")}
         rows.append(
             {
@@ -129,10 +130,23 @@ def table_3(sizes: Iterable[str] = tuple(TABLE_3)) -> list[dict[str, Any]]:
                 "width": width,
                 "published": published,
                 "published_percent": percent,
-                "as_published": total,
-                "as_published_percent": 100 * reference / total,
+                "as_published": converted,
+                "as_published_percent": converted_percent,
                 "gflops": 2e-9 * sum(ours.values()),
                 "percent": 100 * ours["reference"] / sum(ours.values()),
             }
         )
     return rows
+
+
+def entropy_model_as_published(height: int, width: int) -> tuple[float, float]:
+    """GFLOPs of the entropy model with the hyperprior by the paper's conventions, and the reference's percent of them.
+
+    From our counts at 512 x 768: all in proportion to the positions, but the search to their square.
+    """
+    found = as_published()
+    ratio = positions(height, width) / positions(HEIGHT, WIDTH)
+    rest = sum(found[column] for column in TABLE_2 if column not in ("Encoder", "Decoder", "Reference Model"))
+    reference = (found["Reference Model"] - found["Search"]) * ratio + found["Search"] * ratio**2
+    total = rest * ratio + reference
+    return total, 100 * reference / total

@@ -2,10 +2,10 @@
 
     python benchmarks/codec_speed.py [--only joint-autoregressive] [--height 512 --width 768 --repeat 5 --threads 2]
 
-Both code the same photograph with random weights, in turns, and the median counts. Each has a process of its own, so that
-neither finds memory that the other has left warm. Latent and sigma are scaled to be
-alike in both, so that they code like symbols in streams of like length, which is printed. Where the class is the same,
-N and M are the same and the ratio is of seconds; else it is of seconds per parameter. Below 1 ours is faster.
+Both code the same photograph with random weights, in turns, and the median counts. Each has a process of its own, so
+that neither finds memory that the other has left warm. Latent and sigma are scaled to be alike in both, so that they
+code like symbols in streams of like length, which is printed. Where the class is the same, N and M are the same and the
+ratio is of seconds; else it is of seconds per parameter. Below 1 ours is faster.
 """
 
 from __future__ import annotations

@@ -121,8 +121,9 @@ def table_3(sizes: Iterable[str] = tuple(TABLE_3)) -> list[dict[str, Any]]:
     for size in sizes:
         published, percent, (height, width) = TABLE_3[size]
         converted, converted_percent = entropy_model_as_published(height, width)
-        padded = (-(-side // codec.stride) * codec.stride for side in (height, width))
-        ours = {row["module"]: row["macs"] for row in complexity(codec, *padded) if row["module"] not in ("g_a", "g_s")}
+        tall, wide = (-(-side // codec.stride) * codec.stride for side in (height, width))
+        found = complexity(codec, tall, wide)
+        ours = {row["module"]: row["macs"] for row in found if row["module"] not in ("g_a", "g_s")}
         rows.append(
             {
                 "size": size,

@@ -98,7 +98,8 @@ def test_a_training_step_reaches_every_parameter_in_use(name: str) -> None:
     assert all(g.isfinite().all() for g in grads.values() if g is not None)
     without = {n for n, g in grads.items() if g is None and not n.endswith("quantiles")}
     if name.startswith("mlic"):  # the shared latent keeps the alternatives that are switched off
-        without = {n for n in without if not n.startswith(("entropy.contexts.", "entropy.g_ep.absent."))}
+        off = ("entropy.contexts.", "entropy.g_ep.absent.", "entropy.g_ep.nets.raster.")
+        without = {n for n in without if not n.startswith(off)}
     assert not without
 
 
@@ -130,15 +131,15 @@ def ours(theirs: CompressionModel, make: type[Codec]) -> Codec:
         elif key.startswith(("h_a.", "h_s.")):
             key = f"hyperprior.{key}"
         elif key == "context_prediction.weight":  # the masked cells are not stored
-            key, value = "entropy.contexts.raster.masked.linear.weight", value.flatten(2)[:, :, :12].flatten(1)
+            key, value = "entropy.contexts.local.raster.linear.weight", value.flatten(2)[:, :, :12].flatten(1)
         elif key == "context_prediction.mask":
             continue
         elif key == "context_prediction.bias":
-            key = "entropy.contexts.raster.masked.linear.bias"
+            key = "entropy.contexts.local.raster.linear.bias"
         elif key.startswith("entropy_parameters."):
             if key.startswith("entropy_parameters.4."):  # theirs gives scales, then means
                 value = torch.cat(value.chunk(2)[::-1])
-            key = key.replace("entropy_parameters.", "entropy.g_ep.nets.first.0.")
+            key = key.replace("entropy_parameters.", "entropy.g_ep.nets.raster.0.")
         state[key] = value
     return make.from_state_dict(state).eval()
 

@@ -116,7 +116,9 @@ class SharedLatent(Codec):
             optional=True,
         )
         lrp = LatentResidualPrediction(order, hyper, hidden=(96, 64))
-        entropy = EntropyModel(order, contexts, g_ep, {"lrp": lrp}, Gaussian("plain"), refined_context=False)
+        entropy = EntropyModel(
+            order, contexts, g_ep, {"lrp": lrp}, Gaussian("plain"), {"reference": "none"}, refined_context=False
+        )
         super().__init__(
             Analysis(WIDTHS, M, linear_path=True),
             Synthesis(WIDTHS, M, linear_path=True),

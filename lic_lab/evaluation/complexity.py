@@ -124,7 +124,8 @@ class _Products(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if any(tensor.is_meta for tensor in tensors):
-            args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+            if not all(tensor.is_meta for tensor in tensors):
+                args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
             kwargs |= {"device": torch.device("meta")} if kwargs.get("device") is not None else {}
         elif kwargs.get("device") == torch.device("meta") and _integer(func, tensors, kwargs):
             kwargs["device"] = self.device

@@ -17,7 +17,8 @@ def _untrained(tmp_path_factory):
     codec = SharedLatent()
     codec.update()
     folder = tmp_path_factory.mktemp("weights")
-    save(codec, "untrained", {"quality": 2, "lambda": 0.0035, "serves": ["shared", "mlic", "mlic+"]}, folder)
+    card = {"codec": "shared", "quality": 2, "lambda": 0.0035, "serves": ["shared", "mlic", "mlic+"]}
+    save(codec, "untrained", card, folder)
     return folder
 
 

@@ -107,7 +107,7 @@ def test_the_notebook_in_jupyterlab(lab_page):
         else:
             assert bench.number("bpp") != before
             assert bench.source("bits") != bits
-    assert bench.menu("global").locator("option").all_inner_texts() == ["none"]
+    assert bench.menu("global").locator("option").all_inner_texts() == ["none", "reference"]
     assert bench.menu("global").input_value() == "none"
     for option in range(1, bench.menu("quality").locator("option").count()):
         before = bench.number("bpp")

@@ -43,7 +43,7 @@ def cards(name: str | None = None) -> list[dict[str, Any]]:
     for path in sorted(folder().glob("*.json")):
         try:
             card = json.loads(path.read_text())
-            card["quality"], card["serves"], card["sha256"]
+            card["codec"], card["quality"], card["serves"], card["sha256"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise WeightsError(f"the card {path} can't be read ({error!r}); restore it with git checkout") from None
         if name is None or name in card["serves"]:

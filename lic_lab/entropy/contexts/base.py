@@ -19,12 +19,18 @@ class Context(nn.Module):
     """
 
     parts: ClassVar[tuple[str, ...]] = ("all", "anchor", "nonanchor", "wavefront")
-    pattern: ClassVar[str | None] = None  # of the coding order that it needs, if it needs one
     informed: ClassVar[bool] = False  # whether it is an `InformedContext`
 
     def width(self, i: int) -> int:
         """Channels of the features for slice `i`; 0 when the component has nothing to say there."""
         raise NotImplementedError
+
+    @property
+    def pattern(self) -> str | None:
+        """Pattern of the coding order that the component needs, as its parts tell; None if any will do."""
+        if "anchor" in self.parts:
+            return None
+        return "checkerboard" if "nonanchor" in self.parts else "wavefront"
 
     @property
     def in_turn(self) -> bool:

@@ -80,7 +80,7 @@ def _heads(grid: Tensor, positions: Tensor, heads: int) -> Tensor:
 class GlobalContext(Context):
     """What the intra- and the inter-slice context share: patches, refinement and feed-forward."""
 
-    parts, pattern = ("nonanchor",), "checkerboard"
+    parts = ("nonanchor",)
 
     def __init__(self, order: CodingOrder, kernel: int = 5, heads: int = 2, expand: int = 2, patch: int = PATCH):
         super().__init__()

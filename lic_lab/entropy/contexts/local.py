@@ -22,7 +22,7 @@ class CheckerboardContext(Context):
     position of the window is an anchor. Each slice has its own (MLIC, section 3.4).
     """
 
-    parts, pattern = ("nonanchor",), "checkerboard"
+    parts = ("nonanchor",)
 
     def __init__(self, order: CodingOrder, kernel: int = 5, expand: int = 2):
         super().__init__()
@@ -48,7 +48,7 @@ class StackedCheckerboardContext(Context):
         J = 3, K = 5 [paper].
     """
 
-    parts, pattern = ("nonanchor",), "checkerboard"
+    parts = ("nonanchor",)
 
     def __init__(self, order: CodingOrder, J: int = 3, kernel: int = 5, expand: int = 2):
         super().__init__()
@@ -88,7 +88,7 @@ class AttentionContext(Context):
         2 [released code].
     """
 
-    parts, pattern = ("nonanchor",), "checkerboard"
+    parts = ("nonanchor",)
     cells: Tensor
 
     def __init__(self, order: CodingOrder, kernel: int = 5, heads: int = 2, expand: int = 2):
@@ -143,7 +143,7 @@ class RasterContext(Context):
         2M = 384 [paper].
     """
 
-    parts, pattern = ("wavefront", "all"), "wavefront"
+    parts = ("wavefront", "all")
     cells: Tensor
 
     def __init__(self, order: CodingOrder, out_channels: int, kernel: int = 5):

@@ -49,7 +49,7 @@ class RasterReference(InformedContext):
         Of the patches and of the convolution: 3 [paper].
     """
 
-    parts, pattern = ("wavefront", "all"), "wavefront"
+    parts = ("wavefront", "all")
     name = "reference"
     cells: Tensor
 
@@ -122,7 +122,7 @@ class CheckerboardReference(InformedContext):
         Features per channel of the slice: 2, as the other contexts of MLIC.
     """
 
-    parts, pattern = ("nonanchor",), "checkerboard"
+    parts = ("nonanchor",)
     name = "reference"
     cells: Tensor
 

@@ -7,14 +7,15 @@
     plain      normalise, matrix of all pairs, mask, argmax, float32
 
 All three get the same latent, smooth noise rounded, and take its windows themselves. Each runs in a fresh process, of
-which the peak memory above the latent counts; the median of times, the first run's memory. The three must find the
-same positions; where rounding chooses between equally similar ones, their similarities are compared. Where other work
-keeps the cores busy, believe cpu_seconds with --threads 1.
+which the peak memory above the latent and the list of steps counts; the median of times, the first run's memory. They
+must find the same positions; where rounding chooses between equally similar ones, their similarities are compared.
+Where other work keeps the cores busy, believe cpu_seconds with --threads 1. Linux with glibc.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import subprocess
@@ -86,9 +87,8 @@ def forward(y: Tensor) -> Found:
 
 
 def coding(y: Tensor) -> Found:
-    y = y.double()
     H, W = y.shape[2:]
-    steps = CodingOrder((y.shape[1],), pattern="wavefront", kernel=2 * SLOPE - 1).steps(H, W)
+    steps = CodingOrder((y.shape[1],), pattern="wavefront", kernel=2 * SLOPE - 1).steps(H, W)  # kept after the first
     past = Past(y, H * W, y.shape[1] * len(CELLS))
     known, found = torch.cat([step.positions for step in steps if step.positions is not None]), []
     with exact():
@@ -131,8 +131,11 @@ def one(way: str, size: str, channels: int, repeat: int, threads: int, file: str
     """Search in this process; prints seconds and bytes, and leaves the positions in `file`."""
     torch.set_num_threads(threads)
     height, width = shape(size)
-    WAYS[way](latent(12, 16, channels))  # warm up
-    y = latent(height, width, channels)
+    kind = torch.float64 if way == "coding" else torch.float32
+    WAYS[way](latent(12, 16, channels).to(kind))  # warm up
+    y = latent(height, width, channels).to(kind)
+    CodingOrder((channels,), pattern="wavefront", kernel=2 * SLOPE - 1).steps(height, width)
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed so far would hide what the search takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now
     before, peaks, seconds, cpu = resident("VmRSS"), [], [], []
     for _ in range(repeat):

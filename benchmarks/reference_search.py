@@ -6,10 +6,11 @@
     coding     wavefront by wavefront in exact arithmetic, float64, as encoder and decoder search
     plain      normalise, matrix of all pairs, mask, argmax, float32
 
-All three get the same latent, smooth noise rounded, and take its windows themselves. Each runs in a fresh process, of
-which the peak memory above the latent and the list of steps counts; the median of times, the first run's memory. They
-must find the same positions; where rounding chooses between equally similar ones, their similarities are compared.
-Where other work keeps the cores busy, believe cpu_seconds with --threads 1. Linux with glibc.
+All three get the same latent, smooth noise rounded; the first two use it as `RasterReference` does. Each runs in a
+fresh process, of which the peak memory above the latent and the list of steps counts; the median of times, the first
+run's memory. They must find the same positions; where rounding chooses between equally similar ones, their
+similarities are compared. Where other work keeps the cores busy, believe cpu_seconds with --threads 1. Linux with
+glibc.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from torch import Tensor
 
 warnings.filterwarnings("ignore", category=FutureWarning)
 
-from lic_lab.entropy.contexts.local import window  # noqa: E402
+from lic_lab.entropy.contexts.local import CHUNK, window  # noqa: E402
 from lic_lab.entropy.order import CodingOrder  # noqa: E402
 from lic_lab.evaluation.reference_complexity import TABLE_3  # noqa: E402
 from lic_lab.layers.exact import exact  # noqa: E402
@@ -79,26 +80,29 @@ def wavefronts(y: Tensor) -> tuple[Tensor, Tensor]:
 
 def forward(y: Tensor) -> Found:
     at, fronts = wavefronts(y)
-    queries = patches(y, at)
-    past = Past(y, queries.shape[1], queries.shape[2])
-    past.add(queries, fronts)
-    similarity, best = past.most_similar(queries, fronts)
-    return _by_position(at, similarity[0], at[best[0]])
+    past = Past(y, len(at), y.shape[1] * len(CELLS))
+    chunks = list(zip(at.split(CHUNK), fronts.split(CHUNK), strict=True))
+    for some, times in chunks:
+        past.add(patches(y, some), times)
+    found = [past.most_similar(patches(y, some), times) for some, times in chunks]
+    similarity, best = (torch.cat(of, 1)[0] for of in zip(*found, strict=True))
+    return _by_position(at, similarity, at[best])
 
 
 def coding(y: Tensor) -> Found:
     H, W = y.shape[2:]
     steps = CodingOrder((y.shape[1],), pattern="wavefront", kernel=2 * SLOPE - 1).steps(H, W)  # kept after the first
     past = Past(y, H * W, y.shape[1] * len(CELLS))
-    known, found = torch.cat([step.positions for step in steps if step.positions is not None]), []
-    with exact():
-        for front, step in enumerate(steps):
-            assert step.positions is not None
+    known = torch.cat([step.positions for step in steps if step.positions is not None])
+    similarity, best = torch.empty(H * W), torch.empty(H * W, dtype=torch.long)
+    for front, step in enumerate(steps):
+        assert step.positions is not None
+        with exact():
             queries, times = patches(y, step.positions), torch.full((len(step.positions),), front)
-            found.append(past.most_similar(queries, times))
+            found = past.most_similar(queries, times)
             past.add(queries, times)
-    similarity, best = (torch.cat(of, 1)[0] for of in zip(*found, strict=True))
-    return _by_position(known, similarity.float(), known[best])
+        similarity[step.positions], best[step.positions] = found[0][0].float(), known[found[1][0]]
+    return similarity, best
 
 
 def plain(y: Tensor) -> Found:

@@ -158,8 +158,8 @@ def _most_similar(queries: Tensor, *known: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _for_dot_products(x: Tensor) -> Tensor:
-    """In units of 1/16 and so short that no dot product of two leaves 53 bits; cosines do not mind the unit."""
-    return _integers(x, (DIGITS - x.shape[-1].bit_length()) // 2, 4)
+    """In units of 1/16, and so short that float32 holds it and no dot product leaves 53 bits; cosines do not mind."""
+    return _integers(x, min(24, (DIGITS - x.shape[-1].bit_length()) // 2), 4)
 
 
 def _softmax(x: Tensor, dim: int) -> Tensor:

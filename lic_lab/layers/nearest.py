@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.overrides import wrap_torch_function
 
-QUERIES, KEYS = 512, 8192  # pairs compared at once: 16 MB of float32
+QUERIES, KEYS = 512, 4096  # pairs compared at once: 8 MB of float32
 
 
 class Past:
@@ -21,7 +21,8 @@ class Past:
     """
 
     def __init__(self, like: Tensor, capacity: int, dimension: int):
-        self.vectors = torch.zeros(like.shape[0], capacity, dimension, dtype=like.dtype, device=like.device)
+        # float32 holds what `exact` compares too, integers below 2^24, in half the memory
+        self.vectors = torch.zeros(like.shape[0], capacity, dimension, dtype=torch.float32, device=like.device)
         self.reciprocals = torch.zeros(like.shape[0], capacity, dtype=like.dtype, device=like.device)
         self.times = torch.zeros(capacity, dtype=torch.long, device=like.device)
         self.count = 0
@@ -58,7 +59,7 @@ class Past:
 def store(vectors: Tensor, reciprocals: Tensor, given: Tensor) -> None:
     """Write `given` (B, n, D) and the reciprocals of its norms, 0 for a zero vector, into the first two."""
     vectors.copy_(given)
-    reciprocals.copy_(reciprocal_norms(vectors))
+    reciprocals.copy_(reciprocal_norms(vectors.to(reciprocals.dtype)))
 
 
 def reciprocal_norms(vectors: Tensor) -> Tensor:
@@ -80,7 +81,8 @@ def most_similar(
         before = int(torch.searchsorted(learned, now[-1:]))  # vectors that the block's last query may see
         for b in range(0, before, KEYS):
             stop = min(b + KEYS, before)
-            scores = torch.bmm(q, vectors[:, b:stop].mT).mul_(reciprocals[:, None, b:stop])  # (B, queries, keys)
+            keys = vectors[:, b:stop].to(q.dtype)
+            scores = torch.bmm(q, keys.mT).mul_(reciprocals[:, None, b:stop])  # (B, queries, keys)
             if learned[stop - 1] >= now[0]:
                 scores.masked_fill_(learned[b:stop] >= now[:, None], -torch.inf)
             found, at = scores.max(-1)  # of equals the first

@@ -413,9 +413,9 @@ def _stages(codec: Codec, found: dict[int, dict[str, Tensor]], coded: Coded, map
     gaussian, symbols = codec.entropy.gaussian, torch.from_numpy(maps["symbols"])[None]
     out = []
     for _, of in sorted(found.items()):
-        sigma = gaussian.sigma(of["log_sigma"])
-        p = gaussian.bits_likelihood(symbols, symbols, of["mu"], sigma)
-        out.append((of["mu"][0].numpy(), sigma[0].numpy(), p[0]))
+        mu, sigma = gaussian.moments(**of)
+        p = gaussian.bits_likelihood(symbols, symbols, **of)
+        out.append((mu[0].numpy(), sigma[0].numpy(), p[0]))
     out.append((maps["mu"], maps["sigma"], coded.likelihoods[0]))
     return [Stage(n, mu, sigma, -np.log2(p.double().numpy())) for n, (mu, sigma, p) in zip(STAGES, out, strict=True)]
 

@@ -31,6 +31,7 @@ PRECISION = 16  # bits of the coder's frequencies, fixed by CompressAI's rANS
 TAIL = 1e-6  # probability beyond a table [ours]: all its symbols take at least 2^-16, so CompressAI's 1e-9 wastes bits
 LIKELIHOOD_MIN = 1e-9  # CompressAI's bound
 
+Cdfs = tuple[list[int], list[list[int]], list[int], list[int]]  # indexes, cdfs, their sizes, their offsets
 _LOG_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALES - 1)
 
 
@@ -81,19 +82,24 @@ class Gaussian(nn.Module):
 
     def sigma(self, log_sigma: Tensor) -> Tensor:
         """sigma in [0.11, 256] from the network's output, taken as its logarithm [ours]: sigma spans three decades."""
-        bounded = _LowerBound.apply(log_sigma, math.log(SCALE_MIN))
+        bounded = lower_bound(log_sigma, math.log(SCALE_MIN))
         return bounded.clamp(max=math.log(SCALE_MAX)).exp()
 
     def quantise(self, y: Tensor, mu: Tensor) -> Tensor:
         """y_hat, with straight-through gradient."""
-        offset = mu if self.rounding == "centred" else torch.zeros_like(mu)
+        offset = mu if self.rounding == "centred" else 0.0
         y_hat = torch.round(y - offset) + offset
         return y + (y_hat - y).detach() if torch.is_grad_enabled() else y_hat
 
-    def bits_likelihood(self, y: Tensor, y_hat: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
+    def moments(self, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the distribution."""
+        return mu, self.sigma(log_sigma)
+
+    def bits_likelihood(self, y: Tensor, y_hat: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
         """Likelihood of each symbol: of the noisy value in training, of the coded symbol in evaluation."""
+        sigma = self.sigma(log_sigma)
         if self.training:
-            return _LowerBound.apply(likelihood(y + torch.rand_like(y) - 0.5 - mu, sigma), LIKELIHOOD_MIN)
+            return lower_bound(likelihood(y + torch.rand_like(y) - 0.5 - mu, sigma), LIKELIHOOD_MIN)
         scale, mean = self.snap(mu, sigma)
         symbols = torch.round(y_hat - mu) if self.rounding == "centred" else y_hat
         half = _halves().to(scale.device)[scale_index(sigma.log()).long()]
@@ -107,42 +113,44 @@ class Gaussian(nn.Module):
             return scale, torch.zeros_like(mu)
         return scale, torch.round(mu * PHASES) / PHASES
 
-    def symbols(self, y_hat: Tensor, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Integer symbols to be coded and the index of the table of each, both int32 of the input's shape."""
-        index, centre = self.tables(mu, log_sigma)
-        values = y_hat - mu if self.rounding == "centred" else y_hat - centre
-        return torch.round(values).int(), index
+    def symbols(self, y_hat: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Integer symbols to be coded, int32 of the input's shape, and `tables`."""
+        tables, centre = self.tables(*parameters)
+        return torch.round(y_hat - centre).int(), tables
 
     def tables(self, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Index of each symbol's table, and the integer that the table's zero stands for (zero when centred).
+        """Index of each symbol's table, and the value that the table's zero stands for: mu, or an integer near it.
 
         The indices of a decoder must be the encoder's: give the network's own outputs, computed under
         `lic_lab.layers.exact`.
         """
         index = scale_index(log_sigma).int()
         if self.rounding == "centred":
-            return index, torch.zeros_like(mu)
+            return index, mu
         snapped = torch.round(mu * PHASES)
         centre = torch.floor(snapped / PHASES + 0.5)
         phase = (snapped - centre * PHASES).int() + PHASES // 2  # 0 to PHASES - 1
         return index * PHASES + phase, centre
 
-    def values(self, symbols: Tensor, mu: Tensor, centre: Tensor) -> Tensor:
-        """y_hat of decoded integer symbols: the inverse of `symbols`."""
-        return symbols + (mu if self.rounding == "centred" else centre)
-
     def probability(self, y_hat: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
         """Probability of decoded symbols as the tables have it, of the input's shape; all beyond a table has 2^-16."""
         index, centre = self.tables(mu, log_sigma)
         frequencies, starts, halves = (t.to(mu.device) for t in _frequencies(self.rounding))
-        k = torch.round(y_hat - (mu if self.rounding == "centred" else centre)).long()
+        k = torch.round(y_hat - centre).long()
         half = halves.take(index.long())
         found = frequencies.take((starts.take(index.long()) + k + half).clamp(0, len(frequencies) - 1))
         return torch.where(k.abs() > half, 2.0**-PRECISION, found).to(mu)
 
-    def cdfs(self) -> tuple[list[list[int]], list[int], list[int]]:
-        """(tables, their sizes, their offsets) in the form CompressAI's rANS coder takes."""
-        return gaussian_tables(self.rounding)
+    def cdfs(self, tables: Tensor, symbols: Tensor | None = None) -> Cdfs:
+        """For CompressAI's rANS coder: where in a list of cumulative frequencies each symbol's are, and the list.
+
+        The coder copies all the tables it is given on each call, so it is given those in use. `symbols`, which only an
+        encoder has, are not needed.
+        """
+        used, indexes = tables.unique(return_inverse=True)
+        cdfs, sizes, offsets = gaussian_tables(self.rounding)
+        index = used.tolist()
+        return indexes.tolist(), [cdfs[t] for t in index], [sizes[t] for t in index], [offsets[t] for t in index]
 
 
 def scale_index(log_sigma: Tensor) -> Tensor:
@@ -192,9 +200,13 @@ def _quantised_cdf(pmf: NDArray[np.float64]) -> list[int]:
     return [0, *np.cumsum(frequencies).tolist()]
 
 
-class _LowerBound(torch.autograd.Function):
+def lower_bound(x: Tensor, bound: float) -> Tensor:
     """max(x, bound) whose gradient also passes below the bound when it would raise x (Balle et al. 2018)."""
+    found: Tensor = _LowerBound.apply(x, bound)
+    return found
 
+
+class _LowerBound(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, bound: float) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x)

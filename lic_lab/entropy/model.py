@@ -2,8 +2,8 @@
 
     for each step of the order:                            forward     compress    decompress
         features  = hyper and the contexts' views of `seen`
-        mu, sigma = g_ep(features)            (log sigma, until the tables are chosen)
-        y_hat     = visit(step, mu, sigma)                 estimate    encode      decode
+        p         = g_ep(features)            mu and log sigma, or a mixture of them
+        y_hat     = visit(step, *p)                        estimate    encode      decode
         seen     += y_hat (+ refinement)
 
 Only `visit` differs between estimating, encoding and decoding, so what the lab shows is what the coder does.
@@ -26,7 +26,7 @@ from lic_lab.entropy.seen import Seen
 from lic_lab.layers.exact import exact
 from lic_lab.layers.tap import recording, tap
 
-Visit = Callable[[Step, Tensor, Tensor], Tensor]
+Visit = Callable[..., Tensor]
 
 
 @dataclass
@@ -145,7 +145,8 @@ class EntropyModel(nn.Module):
         hyper : Tensor
             Phi_h, (B, C_h, H, W).
         visit : callable
-            Called with each step and its mu and log sigma; returns the step's y_hat.
+            Called with each step and the parameters of its distribution (mu, log sigma; of a mixture these with a last
+            dimension for its components, and their weights); returns the step's y_hat.
         steps : list of Step, optional
             By default those of the order.
         fill : float
@@ -161,8 +162,7 @@ class EntropyModel(nn.Module):
         refinement = self.selection["refinement"]
         for step in order.steps(H, W, hyper.device) if steps is None else steps:
             channels = order.step_channels(step)
-            mu, log_sigma = self.distribution(seen, step)
-            seen.decode(step, channels, visit(step, mu, log_sigma))
+            seen.decode(step, channels, visit(step, *self.distribution(seen, step)))
             if refined is not seen.y_hat:
                 refined = step.put(refined, channels, step.take(seen.y_hat[:, channels]))
             if refinement != "none":
@@ -175,12 +175,12 @@ class EntropyModel(nn.Module):
                     seen.y_hat = refined
         return refined
 
-    def distribution(self, seen: Seen, step: Step) -> tuple[Tensor, Tensor]:
-        """mu and log sigma of the step's symbols, each (B, channels of the step, n)."""
+    def distribution(self, seen: Seen, step: Step) -> tuple[Tensor, ...]:
+        """Parameters of the distribution of the step's symbols, each (B, channels of the step, n) or (..., n, K)."""
         found = [self._slice_distribution(seen, i, step) for i in step.slices]
-        return torch.cat([mu for mu, _ in found], 1), torch.cat([log_sigma for _, log_sigma in found], 1)
+        return tuple(torch.cat(of_slices, 1) for of_slices in zip(*found, strict=True))
 
-    def _slice_distribution(self, seen: Seen, i: int, step: Step) -> tuple[Tensor, Tensor]:
+    def _slice_distribution(self, seen: Seen, i: int, step: Step) -> tuple[Tensor, ...]:
         kind = "second" if step.part == "nonanchor" else "first"
         if self.order.pattern == "wavefront":
             kind = "raster"
@@ -193,9 +193,9 @@ class EntropyModel(nn.Module):
             if isinstance(context, InformedContext):
                 found = context.inform(seen, i, step, self.g_ep.prior(kind, i, features), self.gaussian)
                 if found is not None:
-                    features[slot] = found
-        mu, log_sigma = self.g_ep(kind, i, features)
-        return mu, log_sigma
+                    features[slot], features["trust"] = found
+        parameters: tuple[Tensor, ...] = self.g_ep(kind, i, features)
+        return parameters
 
     def forward(self, y: Tensor, hyper: Tensor) -> Coded:
         """Estimate: likelihood of every symbol of `y` (B, M, H, W), noisy in training, exact in evaluation.
@@ -207,16 +207,17 @@ class EntropyModel(nn.Module):
         likelihoods = torch.empty_like(y) if not torch.is_grad_enabled() else y.new_zeros(y.shape)
         maps = {name: torch.empty_like(y) for name in ("mu", "sigma", "symbols")} if recording() else {}
 
-        def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
+        def visit(step: Step, *parameters: Tensor) -> Tensor:
             nonlocal likelihoods
-            sigma = self.gaussian.sigma(log_sigma)
             channels = self.order.step_channels(step)
             y_step = step.take(y[:, channels])
-            y_hat = self.gaussian.quantise(y_step, mu)
-            p = self.gaussian.bits_likelihood(y_step, y_hat, mu, sigma)
+            y_hat = self.gaussian.quantise(y_step, parameters[0])
+            p = self.gaussian.bits_likelihood(y_step, y_hat, *parameters)
             likelihoods = step.put(likelihoods, channels, p)
-            for name, value in zip(maps, (mu, sigma, y_hat), strict=False):
-                maps[name] = step.put(maps[name], channels, value)
+            if maps:
+                mu, sigma = self.gaussian.moments(*parameters)
+                for name, value in zip(maps, (mu, sigma, y_hat), strict=True):
+                    maps[name] = step.put(maps[name], channels, value)
             return y_hat
 
         if self.order.pattern == "wavefront" and self.gaussian.rounding == "plain":
@@ -237,9 +238,9 @@ class EntropyModel(nn.Module):
 
         encoders = [Encoder(self.gaussian) for _ in range(len(y))]
 
-        def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
-            y_hat = self.gaussian.quantise(step.take(y[:, self.order.step_channels(step)]), mu)
-            symbols, tables = self.gaussian.symbols(y_hat, mu, log_sigma)
+        def visit(step: Step, *parameters: Tensor) -> Tensor:
+            y_hat = self.gaussian.quantise(step.take(y[:, self.order.step_channels(step)]), parameters[0])
+            symbols, tables = self.gaussian.symbols(y_hat, *parameters)
             for encoder, s, t in zip(encoders, step.stream(symbols), step.stream(tables), strict=True):
                 encoder.add(s, t)
             return y_hat
@@ -257,10 +258,10 @@ class EntropyModel(nn.Module):
         symbols_of_one = self.order.M * hyper.shape[2] * hyper.shape[3]
         decoders = [Decoder(self.gaussian, string, symbols_of_one) for string in strings]
 
-        def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
-            tables, centre = self.gaussian.tables(mu, log_sigma)
-            symbols = [decoder.next(t) for decoder, t in zip(decoders, step.stream(tables), strict=True)]
-            return self.gaussian.values(step.stream(torch.stack(symbols)).to(mu), mu, centre)
+        def visit(step: Step, *parameters: Tensor) -> Tensor:
+            tables, centre = (step.stream(t) for t in self.gaussian.tables(*parameters))
+            symbols = [decoder.next(t, c.shape) for decoder, t, c in zip(decoders, tables, centre, strict=True)]
+            return step.stream(centre + torch.stack(symbols))
 
         with exact():
             return self.run(hyper.double(), visit)

@@ -62,11 +62,11 @@ class Step:
         return flat if self.positions is None else flat.index_select(2, self.positions)
 
     def stream(self, values: Tensor) -> Tensor:
-        """(B, c, n) with its last dimensions in the order in which the stream has them, and back.
+        """(B, c, n) or (B, c, n, ...) with c and n in the order in which the stream has them, and back.
 
         Channel by channel, but a wavefront position by position: so its stream is that of coding them one at a time.
         """
-        return values.mT if self.part == "wavefront" else values
+        return values.transpose(1, 2) if self.part == "wavefront" else values
 
     def put(self, grid: Tensor, channels: slice, values: Tensor) -> Tensor:
         """`grid` (B, M, H, W) with `values` (B, c, n) at the step's positions of `channels`.

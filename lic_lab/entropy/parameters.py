@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from lic_lab.entropy.order import CodingOrder
 from lic_lab.layers.pointwise import Pointwise
-from lic_lab.layers.tap import tap
+from lic_lab.layers.tap import recording, tap
+
+TRUST_MIN = 2.0**-12  # the smallest that exact arithmetic can tell from zero [ours]; the authors' code has 1e-8
 
 
 class Parameters(nn.Module):
@@ -92,8 +94,17 @@ class Progressive(nn.Module):
     sigma stands for its logarithm. That features and predictions are handed on is the paper's; that they are added
     is ours. One slice.
 
+    The authors' code has the three as components of a mixture instead. Each network also gives a logit l_k, and
+
+        p(y) = sum_k w_k N(y; mu_k, sigma_k),        w_k proportional to e^l_1, S U e^l_2, e^l_3
+
+    so that the weight of what the reference said is the less, the less it can be trusted. What stages 1 and 2 know is
+    then the mixture of the components so far [ours].
+
     Parameters
     ----------
+    mixture : bool
+        Whether the three are mixed [released code] or only the third counts [paper].
     widths : mapping
         Channels of the slots "local", "reference" and "hyper".
     M : int
@@ -105,26 +116,45 @@ class Progressive(nn.Module):
     optional = False
     slots: ClassVar[tuple[str, ...]] = ("local", "reference", "hyper")
 
-    def __init__(self, widths: Mapping[str, int], M: int, hidden: Sequence[int]):
+    def __init__(self, widths: Mapping[str, int], M: int, hidden: Sequence[int], mixture: bool = False):
         super().__init__()
-        inputs = [sum(widths[slot] for slot in self.slots[: k + 1]) + (2 * M if k else 0) for k in range(3)]
-        self.nets = nn.ModuleList(_network(n, hidden, 2 * M, nn.LeakyReLU) for n in inputs)
+        self.M, self.mixture = M, mixture
+        outputs = (3 if mixture else 2) * M
+        inputs = [sum(widths[slot] for slot in self.slots[: k + 1]) + (outputs if k else 0) for k in range(3)]
+        self.nets = nn.ModuleList(_network(n, hidden, outputs, nn.LeakyReLU) for n in inputs)
 
     def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """mu_1 and log sigma_1, each (B, M, n): what the local context alone says."""
-        mu, log_sigma = self.nets[0](features["local"]).chunk(2, 1)
+        mu, log_sigma = self.nets[0](features["local"])[:, : 2 * self.M].chunk(2, 1)
         return mu, log_sigma
 
-    def forward(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """mu_3 and log sigma_3, each (B, M, n); see `Parameters`. Taps the stages as (B, M, n)."""
-        predicted = torch.cat(self.prior(kind, i, features), 1)  # (B, 2M, n)
+    def forward(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """mu_3 and log sigma_3, each (B, M, n), or the mixture's mu, log sigma and weights, each (B, M, n, 3).
+
+        See `Parameters`. Taps the parameters of the first two stages.
+        """
+        predicted = [self.nets[0](features["local"])]  # each (B, 2M or 3M, n)
         for k in (1, 2):
-            for name, value in zip(("mu", "log_sigma"), predicted.chunk(2, 1), strict=True):
-                tap(f"stage.{name}", value, stage=k)
             seen = [features[slot] for slot in self.slots[: k + 1]]
-            predicted = predicted + self.nets[k](torch.cat((*seen, predicted), 1))
-        mu, log_sigma = predicted.chunk(2, 1)
-        return mu, log_sigma
+            predicted.append(predicted[-1] + self.nets[k](torch.cat((*seen, predicted[-1]), 1)))
+        if recording():
+            for k in (1, 2):
+                found = self._distribution(predicted[:k], features["trust"])
+                for name, value in zip(("mu", "log_sigma", "weight"), found, strict=False):
+                    tap(f"stage.{name}", value, stage=k)
+        return self._distribution(predicted, features["trust"])
+
+    def _distribution(self, predicted: Sequence[Tensor], trust: Tensor) -> tuple[Tensor, ...]:
+        """Of what the first networks `predicted`: that of the last, or their mixture, K last."""
+        if not self.mixture:
+            return predicted[-1].chunk(2, 1)
+        mu, log_sigma, logit = torch.stack(list(predicted), -1).chunk(3, 1)  # (B, M, n, K)
+        weight = logit.softmax(-1)
+        if len(predicted) > 1:
+            sure = torch.ones_like(trust)
+            weight = weight * torch.stack((sure, trust.clamp(min=TRUST_MIN), sure)[: len(predicted)], -1)
+            weight = weight / weight.sum(-1, keepdim=True)
+        return mu, log_sigma, weight
 
 
 class Direct(nn.Module):

@@ -1,4 +1,4 @@
-"""CompressAI's rANS coder, fed symbol by symbol index of the Gaussian's tables."""
+"""CompressAI's rANS coder, fed symbol by symbol table of the conditional distribution."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ class Encoder:
     """Collects the symbols of one image over all steps, then codes them in one call."""
 
     def __init__(self, gaussian: Gaussian):
-        self._cdfs = gaussian.cdfs()
+        self._gaussian = gaussian
         self._symbols: list[Tensor] = []
         self._tables: list[Tensor] = []
 
     def add(self, symbols: Tensor, tables: Tensor) -> None:
-        """Append integer `symbols` with the index of the table of each, both of the same shape."""
+        """Append integer `symbols` and their `tables`: of the same shape, or with one more dimension."""
         self._symbols.append(symbols.flatten())
-        self._tables.append(tables.flatten())
+        self._tables.append(tables.flatten(0, symbols.dim() - 1))
 
     def finish(self) -> bytes:
         """The stream."""
-        tables, indexes = torch.cat(self._tables).unique(return_inverse=True)
-        stream: bytes = RansEncoder().encode_with_indexes(
-            torch.cat(self._symbols).tolist(), indexes.tolist(), *_used(self._cdfs, tables)
-        )
+        symbols = torch.cat(self._symbols)
+        indexes, *cdfs = self._gaussian.cdfs(torch.cat(self._tables), symbols)
+        stream: bytes = RansEncoder().encode_with_indexes(symbols.tolist(), indexes, *cdfs)
         return stream
 
 
@@ -35,15 +34,14 @@ class Decoder:
     """Yields the symbols of one image, step by step."""
 
     def __init__(self, gaussian: Gaussian, stream: bytes, symbols: int):
-        self._cdfs = gaussian.cdfs()
+        self._gaussian = gaussian
         self._decoder = RansDecoder()
         self._decoder.set_stream(bounded(stream, symbols))
 
-    def next(self, tables: Tensor) -> Tensor:
-        """The symbols coded with these table indices, as int32 of their shape."""
-        used, indexes = tables.flatten().unique(return_inverse=True)
-        symbols = self._decoder.decode_stream(indexes.tolist(), *_used(self._cdfs, used))
-        return torch.tensor(symbols, dtype=torch.int32).reshape(tables.shape)
+    def next(self, tables: Tensor, shape: torch.Size) -> Tensor:
+        """The symbols coded with these tables, int32 of `shape`."""
+        symbols = self._decoder.decode_stream(*self._gaussian.cdfs(tables.flatten(0, len(shape) - 1)))
+        return torch.tensor(symbols, dtype=torch.int32).reshape(shape)
 
 
 def bounded(stream: bytes, symbols: int) -> bytes:
@@ -55,11 +53,3 @@ def bounded(stream: bytes, symbols: int) -> bytes:
     the decoder reads zeros, nothing more is promised.
     """
     return stream + bytes(16 * len(stream) + 8 * symbols + 256)
-
-
-def _used(
-    cdfs: tuple[list[list[int]], list[int], list[int]], tables: Tensor
-) -> tuple[list[list[int]], list[int], list[int]]:
-    """The tables in use: the coder copies all it is given on each call, so it is given no others."""
-    index = tables.tolist()
-    return tuple([part[t] for t in index] for part in cdfs)  # type: ignore[return-value]

@@ -100,7 +100,7 @@ def products(codec: Codec, height: int, width: int, deconvolutions: str = "input
         else:
             hyper = codec.hyperprior.h_s(codec.hyperprior.h_a(y))
         if isinstance(codec.entropy, EntropyModel):
-            y = codec.entropy.run(hyper, lambda step, mu, log_sigma: torch.zeros_like(mu))
+            y = codec.entropy.run(hyper, lambda step, mu, *_: mu.new_zeros(mu.shape[:3]))
         codec.g_s(y)
     return dict(counter.found)
 

@@ -124,7 +124,7 @@ def _run(recipe: Recipe, worker: int, workers: int) -> None:
     if recipe.start:
         state = _weights(Path(recipe.start))
         if recipe.stage == "reference":
-            codec.load_state_dict(reference.from_shared(state), strict=False)
+            codec.load_state_dict(reference.transform_of(state), strict=False)
             reference.start(codec, photographs, recipe.seed)
         else:
             codec.load_state_dict(_fitted(codec, state))
@@ -187,13 +187,16 @@ def _fitted(codec: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return own
 
 
+OUTPUT_LAYERS = tuple(f"entropy.g_ep.nets.{k}.4" for k in ("raster.0", 0, 1, 2))
+
+
 def _rate_factor(name: str) -> float:
     """Factor of the learning rate: Adam's steps are of equal size, the useful changes of these weights are not."""
     if "linear_path" in name:
         return 0.02  # starts at the KLT, with weights of a few thousandths in g_s
     if name.startswith("g_s.network.7"):
         return 0.1  # its outputs are corrections of some hundredths of the pixel range
-    if name.startswith("entropy.g_ep.nets.raster.0.4"):
+    if name.startswith(OUTPUT_LAYERS):
         return 3.0  # the output layer starts at the least-squares mean, whose weights are large
     return 0.5 if name.startswith(("g_a", "g_s")) else 1.0
 
@@ -351,10 +354,7 @@ def _raster(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> St
 
 @torch.no_grad()
 def _fit_raster_mean(codec: SharedLatent, x: Tensor) -> None:
-    """mu of raster order as the least-squares prediction from the features before it, and sigma what that leaves.
-
-    Adam's equal steps need thousands to grow the weights that channels of large spread want.
-    """
+    """mu of raster order as the least-squares prediction from the features before it, and sigma what that leaves."""
     y = codec.g_a(x)
     hyper = codec.hyperprior(y).hyper
     features: list[Tensor] = []
@@ -363,15 +363,12 @@ def _fit_raster_mean(codec: SharedLatent, x: Tensor) -> None:
     # runs g_ep twice: for the distribution without the reference, which it weighs the reference with, and with it
     codec.swap(channel="none", local="raster", global_="reference", refinement="none").entropy(y, hyper)
     hook.remove()
-    found = torch.cat(features).double()  # (positions, hidden)
-    found = torch.cat((found, torch.ones_like(found[:, :1])), 1)
     target = torch.round(y).flatten(2).mT.flatten(0, 1).double().repeat(2, 1)  # (positions, M)
-    gram = found.T @ found
-    weights = torch.linalg.solve(gram + 1e-4 * gram.diagonal().mean() * torch.eye(len(gram)), found.T @ target)
     M = target.shape[1]
-    last.weight[:M, :, 0, 0], last.bias[:M] = weights[:-1].T.float(), weights[-1].float()
+    weight, bias, left = reference.least_squares(torch.cat(features), target)
+    last.weight[:M, :, 0, 0], last.bias[:M] = weight, bias
     last.weight[M:] *= 0.1
-    last.bias[M:] = (target - found @ weights).std(0).clamp(min=0.15).log().float()
+    last.bias[M:] = left.std(0).clamp(min=0.15).log().float()
 
 
 def _of_raster(codec: SharedLatent) -> list[nn.Module]:

@@ -47,8 +47,10 @@ class InformedContext(Context):
 
     informed = True
 
-    def inform(self, seen: Seen, i: int, step: Step, prior: tuple[Tensor, Tensor], gaussian: Gaussian) -> Tensor | None:
-        """Features (B, width(i), n), or None where it has nothing to say.
+    def inform(
+        self, seen: Seen, i: int, step: Step, prior: tuple[Tensor, Tensor], gaussian: Gaussian
+    ) -> tuple[Tensor, Tensor] | None:
+        """Features (B, width(i), n) and how far to trust them, 0 to 1, (B, 1, n); None where it has nothing to say.
 
         `prior` is mu and log sigma, each (B, S, n), of the step's symbols without this context. It is called for every
         step, those outside `parts` too, so that it may remember.

@@ -34,6 +34,7 @@ from lic_lab.layers.nearest import Past
 from lic_lab.layers.tap import tap
 
 Prior = tuple[Tensor, Tensor]
+Informs = tuple[Tensor, Tensor] | None
 
 
 class RasterReference(InformedContext):
@@ -63,7 +64,7 @@ class RasterReference(InformedContext):
     def width(self, i: int) -> int:
         return self.out_channels
 
-    def inform(self, seen: Seen, i: int, step: Step, prior: Prior, gaussian: Gaussian) -> Tensor | None:
+    def inform(self, seen: Seen, i: int, step: Step, prior: Prior, gaussian: Gaussian) -> Informs:
         B, M, H, W = seen.y_hat.shape
         at = torch.arange(H * W, device=seen.y_hat.device) if step.positions is None else step.positions
         fronts = at % W + self.slope * (at // W)  # the wavefront that decodes each position
@@ -79,18 +80,22 @@ class RasterReference(InformedContext):
             self._learn(seen, memory, gaussian, *memory["step"])
         memory["step"] = (at, fronts, prior)
         if not memory["past"].count:
-            return seen.y_hat.new_zeros(B, self.out_channels, len(at))
-        found, features = [], []
+            return seen.y_hat.new_zeros(B, self.out_channels, len(at)), seen.y_hat.new_zeros(B, 1, len(at))
+        found, features, trusts = [], [], []
         for some, times in zip(at.split(CHUNK), fronts.split(CHUNK), strict=True):
             similarity, best = memory["past"].most_similar(self._patches(seen, some), times)
             confidence = memory["confidence"].gather(1, best)
             position = memory["positions"][best]  # (B, n)
             found.append(torch.stack((position.to(similarity), similarity, confidence), 1))
             relevant = _windows(seen.y_hat, position, self.cells, self.kernel)  # (B, n, M, cells)
-            features.append(self.linear(relevant.flatten(2)).mT * (similarity.clamp(0, 1) * confidence)[:, None])
+            trusts.append((similarity.clamp(0, 1) * confidence)[:, None])
+            features.append(self.linear(relevant.flatten(2)).mT * trusts[-1])
         tap(f"{self.name}.found", torch.cat(found, 2), positions=at)
-        out = torch.cat(features, 2)  # (B, out, n)
-        return out if step.positions is not None else out[:, :, order.argsort()]
+        out, trust = torch.cat(features, 2), torch.cat(trusts, 2)  # (B, out, n), (B, 1, n)
+        if step.positions is None:
+            back = order.argsort()
+            out, trust = out[:, :, back], trust[:, :, back]
+        return out, trust
 
     def _patches(self, seen: Seen, at: Tensor) -> Tensor:
         """The masked patches of Eq. 4: (B, n, M past)."""
@@ -135,13 +140,14 @@ class CheckerboardReference(InformedContext):
     def width(self, i: int) -> int:
         return self.expand * self.order.slices[i]
 
-    def inform(self, seen: Seen, i: int, step: Step, prior: Prior, gaussian: Gaussian) -> Tensor | None:
+    def inform(self, seen: Seen, i: int, step: Step, prior: Prior, gaussian: Gaussian) -> Informs:
         memory = seen.memory(self)
         if step.part != "nonanchor":
             memory[i] = (step, prior)
             return None
         if i not in memory:  # a latent without anchors
-            return prior[0].new_zeros(len(seen.y_hat), self.width(i), prior[0].shape[2])
+            B, n = len(seen.y_hat), prior[0].shape[2]
+            return prior[0].new_zeros(B, self.width(i), n), prior[0].new_zeros(B, 1, n)
         first, channels = step.slices[0], seen.order.channels(i)  # slices coded at once share the search
         to, of_anchors = memory[i]
         filled = seen.once_per_slice(self, first, lambda: _filled(seen, step))
@@ -152,7 +158,8 @@ class CheckerboardReference(InformedContext):
         found = torch.stack((position.to(similarity), similarity, confidence), 1)
         tap(f"{self.name}.found", found, positions=step.positions, slice=i)
         relevant = _windows(filled[:, channels], position, self.cells, self.kernel)  # (B, n, S, cells)
-        return self.linears[i](relevant.flatten(2)).mT * (similarity.clamp(0, 1) * confidence)[:, None]
+        trust = (similarity.clamp(0, 1) * confidence)[:, None]
+        return self.linears[i](relevant.flatten(2)).mT * trust, trust
 
 
 def _confidence(gaussian: Gaussian, symbols: Tensor, prior: Prior) -> Tensor:

@@ -12,6 +12,7 @@ from PIL import Image
 
 import lic_lab as lab
 from lic_lab import cli
+from lic_lab.cli import console
 
 ABLATION_KEYS = {"channel", "local", "global", "refinement", "bpp", "bits_vs_base_percent"}
 
@@ -196,7 +197,7 @@ def test_wrong_arguments_are_told_in_one_line(argv, message, capsys):
 
 
 def test_json_has_no_infinity(capsys):
-    cli._print_json({"psnr": float("inf"), "bpp": [float("nan"), 1.5]})
+    console.print_json({"psnr": float("inf"), "bpp": [float("nan"), 1.5]})
     assert json.loads(capsys.readouterr().out) == {"psnr": None, "bpp": [None, 1.5]}
 
 

@@ -7,30 +7,31 @@ command imports what it needs, and ``--help`` needs nothing.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 import lic_lab as lab
+from lic_lab.cli.console import (
+    Parser,
+    add_codec,
+    add_json,
+    add_quality,
+    at_work,
+    count,
+    image_files,
+    loaded,
+    positive,
+    print_json,
+    print_table,
+    shared_data,
+)
 
 MISTAKES = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 STAGES = ("joint", "finish", "refine", "contexts", "raster", "reference", "gsdn")  # those of training.recipes
 MAX_PIXELS = 24_000_000  # image.LARGEST, repeated likewise
-PATIENCE = 2.0  # seconds of silence before a command says that it is at work
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,12 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="lic-lab", description="A workbench for learned image compression.")
+    parser = Parser(prog="lic-lab", description="A workbench for learned image compression.")
     parser.add_argument("--version", action="version", version=f"lic-lab {lab.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     codecs = commands.add_parser("codecs", help="list the codecs, their parameters and weights")
-    _add_json(codecs)
+    add_json(codecs)
     codecs.set_defaults(run=_codecs)
 
     ablation = commands.add_parser(
@@ -79,20 +80,20 @@ def _parser() -> argparse.ArgumentParser:
     ablation.add_argument(
         "images", nargs="*", metavar="IMAGE", help="images, or folders of them; by default $LIC_LAB_DATA/kodak"
     )
-    _add_quality(ablation)
+    add_quality(ablation)
     ablation.add_argument("--all", action="store_true", help="every combination, not only the rows of MLIC's Table 5")
-    _add_json(ablation)
+    add_json(ablation)
     ablation.set_defaults(run=_ablation)
 
     trace = commands.add_parser("trace", help="show how a codec spends its bits on an image")
     trace.add_argument("image", metavar="IMAGE")
-    _add_codec(trace)
-    _add_json(trace)
+    add_codec(trace)
+    add_json(trace)
     trace.set_defaults(run=_trace)
 
     compress = commands.add_parser("compress", help="code an image to a file")
     compress.add_argument("image", metavar="IMAGE")
-    _add_codec(compress)
+    add_codec(compress)
     compress.add_argument("-o", "--output", required=True, metavar="OUT.lic", help="the file to write")
     compress.set_defaults(run=_compress)
 
@@ -101,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     decompress.add_argument("-o", "--output", required=True, metavar="OUT.png", help="the image to write")
     decompress.add_argument(
         "--max-pixels",
-        type=_positive(int),
+        type=positive(int),
         default=MAX_PIXELS,
         metavar="N",
         help="refuse larger images, default %(default)s: a forged header can't take all memory",
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="say what a .lic file holds and needs")
     info.add_argument("file", metavar="IN.lic", help="what `lic-lab compress` wrote")
-    _add_json(info)
+    add_json(info)
     info.set_defaults(run=_info)
 
     train = commands.add_parser(
@@ -122,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--lambda",
         dest="lmbda",
-        type=_positive(float),
+        type=positive(float),
         required=True,
         metavar="L",
         help="weight of the distortion: 0.0067",
@@ -130,25 +131,25 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--checkpoint", required=True, metavar="FILE", help="where the run is saved and resumed")
     train.add_argument("--data", metavar="FOLDER", help="training images; by default $LIC_LAB_DATA/train")
     train.add_argument("--start", metavar="FILE", help="another run's checkpoint, to start from its weights")
-    train.add_argument("--steps", type=_positive(int), required=True, metavar="N")
+    train.add_argument("--steps", type=positive(int), required=True, metavar="N")
     train.add_argument(
-        "--lr", type=_positive(float), default=1e-3, metavar="R", help="peak learning rate, default 0.001"
+        "--lr", type=positive(float), default=1e-3, metavar="R", help="peak learning rate, default 0.001"
     )
-    train.add_argument("--warmup", type=_count, default=200, metavar="N", help="steps of warm-up, default 200")
+    train.add_argument("--warmup", type=count, default=200, metavar="N", help="steps of warm-up, default 200")
     train.add_argument(
-        "--decay", type=_count, default=0, metavar="N", help="last steps, in which the rate falls to zero"
-    )
-    train.add_argument(
-        "--batch", type=_positive(int), default=4, metavar="N", help="crops per worker and step, default 4"
-    )
-    train.add_argument("--crop", type=_positive(int), default=128, metavar="N", help="pixels a side, default 128")
-    train.add_argument(
-        "--workers", type=_positive(int), default=1, metavar="N", help="processes of one thread, default 1"
+        "--decay", type=count, default=0, metavar="N", help="last steps, in which the rate falls to zero"
     )
     train.add_argument(
-        "--linear-steps", type=_count, default=0, metavar="N", help="first steps of joint, on the linear path only"
+        "--batch", type=positive(int), default=4, metavar="N", help="crops per worker and step, default 4"
     )
-    train.add_argument("--seed", type=_count, default=0, metavar="N")
+    train.add_argument("--crop", type=positive(int), default=128, metavar="N", help="pixels a side, default 128")
+    train.add_argument(
+        "--workers", type=positive(int), default=1, metavar="N", help="processes of one thread, default 1"
+    )
+    train.add_argument(
+        "--linear-steps", type=count, default=0, metavar="N", help="first steps of joint, on the linear path only"
+    )
+    train.add_argument("--seed", type=count, default=0, metavar="N")
     train.add_argument(
         "--bf16", action="store_true", help="joint: bfloat16 transform; faster where the CPU has avx512_bf16 or AMX"
     )
@@ -156,51 +157,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-def _add_quality(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-q", "--quality", type=int, metavar="Q", help="rate point, 1 to 6; by default the lowest with weights"
-    )
-
-
-def _add_codec(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--codec", default="mlic+", metavar="CODEC", help="see `lic-lab codecs`; default mlic+")
-    _add_quality(parser)
-    parser.add_argument(
-        "--swap", action="append", default=[], metavar="PART=NAME", help="another component: --swap local=stacked"
-    )
-
-
-def _positive(kind: type) -> Any:
-    """A converter for argparse that takes numbers above zero."""
-
-    def convert(text: str) -> Any:
-        value = kind(text)
-        if not (math.isfinite(value) and value > 0):
-            raise argparse.ArgumentTypeError(f"{text} is not above zero")
-        return value
-
-    convert.__name__ = kind.__name__
-    return convert
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below zero")
-    return value
-
-
 def _codecs(args: argparse.Namespace) -> None:
-    with _at_work("listing the codecs"):
+    with at_work("listing the codecs"):
         from lic_lab.codecs.registry import listing
 
         found = listing()
     if args.json:
-        _print_json(found)
+        print_json(found)
         return
     rows = [
         {
@@ -212,18 +175,18 @@ def _codecs(args: argparse.Namespace) -> None:
         }
         for codec in found
     ]
-    _print_table(rows)
+    print_table(rows)
 
 
 def _ablation(args: argparse.Namespace) -> None:
-    images = _images(args.images)
-    with _at_work("loading"):
+    images = image_files(args.images)
+    with at_work("loading"):
         from lic_lab.evaluation.ablation import ablation
     rows = ablation(args.quality, images, everything=args.all, progress=True)
     if args.json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _print_table(
+    print_table(
         [
             row | {"bpp": f"{row['bpp']:.4f}", "bits_vs_base_percent": f"{row['bits_vs_base_percent']:+.2f}"}
             for row in rows
@@ -232,8 +195,8 @@ def _ablation(args: argparse.Namespace) -> None:
 
 
 def _trace(args: argparse.Namespace) -> None:
-    with _at_work("tracing"):
-        codec = _loaded(args)
+    with at_work("tracing"):
+        codec = loaded(args)
         trace = lab.trace(codec, args.image, keep=lambda name: False)
     if args.json:
         found = {
@@ -248,7 +211,7 @@ def _trace(args: argparse.Namespace) -> None:
             "patched": trace.patched,
             "notes": list(trace.picture.notes),
         }
-        _print_json(found)
+        print_json(found)
         return
     total = trace.bpp["total"]
     print(
@@ -260,7 +223,7 @@ def _trace(args: argparse.Namespace) -> None:
         print(f"  the image was {note}")
     if trace.patched:
         print("  global attention ran in patches")
-    _print_table(
+    print_table(
         [
             {"bits of": name, "bpp": f"{bpp:.4f}", "share": f"{100 * bpp / total:.1f} %" if total else ""}
             for name, bpp in trace.bpp.items()
@@ -270,10 +233,10 @@ def _trace(args: argparse.Namespace) -> None:
 
 
 def _compress(args: argparse.Namespace) -> None:
-    with _at_work("coding"):
+    with at_work("coding"):
         from lic_lab.codecs.bitstream import compress
 
-        codec = _loaded(args)
+        codec = loaded(args)
         stream = compress(codec, lab.read_image(args.image))
     data = stream.to_bytes()
     Path(args.output).write_bytes(data)
@@ -284,7 +247,7 @@ def _decompress(args: argparse.Namespace) -> None:
     if Path(args.output).suffix.lower() != ".png":
         raise ValueError(f"the output is {args.output}; give a name that ends in .png, so that no pixel is lost")
     data = Path(args.file).read_bytes()
-    with _at_work("decoding"):
+    with at_work("decoding"):
         from PIL import Image
 
         pixels = lab.decode(data, args.max_pixels)
@@ -294,7 +257,7 @@ def _decompress(args: argparse.Namespace) -> None:
 
 def _info(args: argparse.Namespace) -> None:
     data = Path(args.file).read_bytes()
-    with _at_work("reading"):
+    with at_work("reading"):
         from lic_lab.codecs.bitstream import VERSION, WHOLE
 
         stream = lab.Bitstream.from_bytes(data)
@@ -313,19 +276,19 @@ def _info(args: argparse.Namespace) -> None:
         "version": VERSION,
     }
     if args.json:
-        _print_json(found)
+        print_json(found)
         return
     found["components"] = ", ".join(f"{part}={name}" for part, name in stream.components) or "the codec's own"
     found |= {"bpp": f"{stream.bpp:.4f}", "strings": " + ".join(map(str, found["strings"])) + " bytes"}
-    _print_table([{args.file: name.replace("_", " "), "": value} for name, value in found.items()])
+    print_table([{args.file: name.replace("_", " "), "": value} for name, value in found.items()])
 
 
 def _train(args: argparse.Namespace) -> None:
-    data = Path(args.data) if args.data else _shared_data("train", "--data FOLDER")
+    data = Path(args.data) if args.data else shared_data("train", "--data FOLDER")
     for path, option in ((args.start, "--start"), (Path(args.checkpoint).parent, "the folder of --checkpoint")):
         if path and not Path(path).exists():
             raise FileNotFoundError(f"{option} is {path}, which does not exist")
-    with _at_work("loading"):
+    with at_work("loading"):
         from lic_lab.training.loop import Schedule
         from lic_lab.training.recipes import Recipe, images, run
     recipe = Recipe(
@@ -346,92 +309,7 @@ def _train(args: argparse.Namespace) -> None:
     run(recipe)
 
 
-def _loaded(args: argparse.Namespace) -> Any:
-    """The codec that the arguments ask for, with its components swapped."""
-    pairs = [text.partition("=") for text in args.swap]
-    for text, (part, equals, name) in zip(args.swap, pairs, strict=True):
-        if not (part and equals and name):
-            raise ValueError(f"--swap is {text!r}; write PART=NAME, for example --swap local=stacked")
-    codec = lab.load(args.codec, args.quality)
-    return codec.swap(**{part: name for part, _, name in pairs}) if pairs else codec
-
-
-def _images(given: list[str]) -> list[Path]:
-    """Files as given, folders by the images in them, Kodak's by default."""
-    from PIL import Image
-
-    known = Image.registered_extensions()
-    paths = [Path(text) for text in given] or [_shared_data("kodak", "images")]
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in known) if path.is_dir() else [path]
-        if not inside:
-            raise FileNotFoundError(f"there is no image in the folder {path}; give images, or a folder of them")
-        found += inside
-    return found
-
-
-def _shared_data(name: str, instead: str) -> Path:
-    root = os.environ.get("LIC_LAB_DATA")
-    if not root:
-        raise FileNotFoundError(f"LIC_LAB_DATA is not set; set it to a folder with {name}/ in it, or give {instead}")
-    path = Path(root) / name
-    if not path.is_dir():
-        raise FileNotFoundError(f"LIC_LAB_DATA is {root}, which has no folder {name}; give {instead}")
-    return path
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(_finite(value), indent=2))
-
-
-def _finite(value: Any) -> Any:
-    """`value` with null for infinity and NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    """Columns as wide as their widest entry."""
-    if not rows:
-        return
-    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(entry.ljust(width) for entry, width in zip(line, widths, strict=True)).rstrip())
-
-
-@contextmanager
-def _at_work(what: str) -> Iterator[None]:
-    """Show on a terminal what is going on and for how long, once it has taken `PATIENCE` seconds."""
-    done = threading.Event()
-
-    def tick() -> None:
-        if done.wait(PATIENCE):
-            return
-        from tqdm import tqdm
-
-        with tqdm(desc=what, bar_format="{desc}: {elapsed}", leave=False, disable=None) as bar:
-            while not done.wait(0.5):
-                bar.refresh()
-
-    thread = threading.Thread(target=tick, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:  # "[Errno 2] ..." says nothing to a user
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,149 @@
+"""What the commands share: arguments, finding images, and printing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lic_lab as lab
+
+PATIENCE = 2.0  # seconds of silence before a command says that it is at work
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def add_quality(parser: argparse.ArgumentParser) -> None:
+    """``--quality``."""
+    parser.add_argument(
+        "-q", "--quality", type=int, metavar="Q", help="rate point, 1 to 6; by default the lowest with weights"
+    )
+
+
+def add_codec(parser: argparse.ArgumentParser) -> None:
+    """``--codec``, ``--quality`` and ``--swap``, which `loaded` reads."""
+    parser.add_argument("-c", "--codec", default="mlic+", metavar="CODEC", help="see `lic-lab codecs`; default mlic+")
+    add_quality(parser)
+    parser.add_argument(
+        "--swap", action="append", default=[], metavar="PART=NAME", help="another component: --swap local=stacked"
+    )
+
+
+def positive(kind: type) -> Any:
+    """A converter for argparse that takes numbers above zero."""
+
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not (math.isfinite(value) and value > 0):
+            raise argparse.ArgumentTypeError(f"{text} is not above zero")
+        return value
+
+    convert.__name__ = kind.__name__
+    return convert
+
+
+def count(text: str) -> int:
+    """A converter for argparse that takes zero and above."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below zero")
+    return value
+
+
+def loaded(args: argparse.Namespace) -> Any:
+    """The codec that the arguments ask for, with its components swapped."""
+    pairs = [text.partition("=") for text in args.swap]
+    for text, (part, equals, name) in zip(args.swap, pairs, strict=True):
+        if not (part and equals and name):
+            raise ValueError(f"--swap is {text!r}; write PART=NAME, for example --swap local=stacked")
+    codec = lab.load(args.codec, args.quality)
+    return codec.swap(**{part: name for part, _, name in pairs}) if pairs else codec
+
+
+def image_files(given: list[str]) -> list[Path]:
+    """Files as given, folders by the images in them, Kodak's by default."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    paths = [Path(text) for text in given] or [shared_data("kodak", "images")]
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in known) if path.is_dir() else [path]
+        if not inside:
+            raise FileNotFoundError(f"there is no image in the folder {path}; give images, or a folder of them")
+        found += inside
+    return found
+
+
+def shared_data(name: str, instead: str) -> Path:
+    """The folder `name` of ``$LIC_LAB_DATA``; `instead` is what the user may give."""
+    root = os.environ.get("LIC_LAB_DATA")
+    if not root:
+        raise FileNotFoundError(f"LIC_LAB_DATA is not set; set it to a folder with {name}/ in it, or give {instead}")
+    path = Path(root) / name
+    if not path.is_dir():
+        raise FileNotFoundError(f"LIC_LAB_DATA is {root}, which has no folder {name}; give {instead}")
+    return path
+
+
+def print_json(value: Any) -> None:
+    """JSON, with null for numbers that it does not have."""
+    print(json.dumps(_finite(value), indent=2))
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for infinity and NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Columns as wide as their widest entry."""
+    if not rows:
+        return
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(entry.ljust(width) for entry, width in zip(line, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def at_work(what: str) -> Iterator[None]:
+    """Show on a terminal what is going on and for how long, once it has taken `PATIENCE` seconds."""
+    done = threading.Event()
+
+    def tick() -> None:
+        if done.wait(PATIENCE):
+            return
+        from tqdm import tqdm
+
+        with tqdm(desc=what, bar_format="{desc}: {elapsed}", leave=False, disable=None) as bar:
+            while not done.wait(0.5):
+                bar.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

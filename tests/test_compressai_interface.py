@@ -225,7 +225,7 @@ def test_unknown_components_are_answered_with_the_known_ones() -> None:
 
 def test_listing() -> None:
     rows = registry.listing()
-    assert [(row["name"], row["size"]) for row in rows] == [(n, s) for n in NAMES for s in ("paper", "small")]
+    assert [(row["name"], row["size"]) for row in rows] == [(n, s) for n in NAMES for s in registry.entry(n).sizes]
     for row in rows:
         assert set(row) == {"name", "title", "size", "parameters", "paper", "weights"}
         assert row["parameters"] > 1e5

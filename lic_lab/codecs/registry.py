@@ -24,7 +24,8 @@ class Entry:
     where : str
         "module:class" within `lic_lab.codecs`.
     sizes : tuple of str
-        "paper" has the published dimensions and no weights; "small" is made for two CPU cores.
+        "paper" has the published dimensions and no weights, "released" those of the authors' code where they differ;
+        "small" is made for two CPU cores.
     """
 
     name: str
@@ -62,7 +63,7 @@ ENTRIES = {
         Entry("mean-scale", "Mean-scale hyperprior", _MINNEN, "mean_scale:MeanScale"),
         Entry("joint-autoregressive", "Joint autoregressive", _MINNEN, "joint_autoregressive:JointAutoregressive"),
         Entry("charm", "ChARM", _CHARM, "charm:Charm"),
-        Entry("global-reference", "Global reference", _QIAN, "global_reference:GlobalReference"),
+        Entry("global-reference", "Global reference", _QIAN, "global_reference:GlobalReference", ("paper", "released", "small")),
         Entry("mlic", "MLIC", _MLIC, "mlic:MLIC"),
         Entry("mlic+", "MLIC+", _MLIC, "mlic_plus:MLICPlus"),
     )

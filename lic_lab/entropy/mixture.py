@@ -3,10 +3,10 @@
 Each symbol has a distribution of its own, so there are no tables to choose from: cumulative frequencies are made for
 each symbol, in integers alone, from those of the components' tables (`entropy.gaussian`) and weights in units of 2^-10,
 
-    F(k) = i + floor((2^16 - 1 - n) sum_j w_j C_j(k) / sum_j w_j C_j(end)),        i = 0 to n the index of k,
+    F(k) = i + floor((2^16 - 1 - n) sum_j w_j (C_j(k) - C_j(low)) / sum_j w_j C_j(end)),        i = k - low = 0 to n,
 
-over a window of n integers that covers all components' tables; i keeps every frequency above zero. What is left up
-to 2^16 is the escape's. The estimate reads the same F.
+over a window of n integers from `low` that covers all components' tables, unless they lie too far apart; i keeps every
+frequency above zero. What is left up to 2^16 is the escape's. The estimate reads the same F.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ def _windows(components: Integers) -> tuple[Integers, Integers]:
 def _cumulative(components: Integers, low: Integers, reach: Integers, k: Integers) -> Integers:
     """F of the integers `k` (m, n), from `low` to one beyond the window."""
     row, starts, halves = _tables()
+    k = np.concatenate((low[:, None], k), 1)
     mixed, end = np.zeros_like(k), np.zeros_like(k[:, :1])
     for j in range(components.shape[2]):
         index, centre, weight = components[:, :, j, None].swapaxes(0, 1)  # (m, 1) each
@@ -137,7 +138,7 @@ def _cumulative(components: Integers, low: Integers, reach: Integers, k: Integer
         mixed += weight * row[start + np.clip(k - centre + half, 0, 2 * half + 1)]
         end += weight * row[start + 2 * half + 1]
     n = 2 * reach[:, None] + 1
-    return k - low[:, None] + (TOTAL - 1 - n) * mixed // end
+    return (k - k[:, :1] + (TOTAL - 1 - n) * (mixed - mixed[:, :1]) // end)[:, 1:]
 
 
 def _intervals(components: Integers, low: Integers, reach: Integers, symbols: Integers) -> Cdfs:

@@ -27,16 +27,16 @@ SIZES = [(5, 7), (4, 8), (1, 1), (1, 6), (9, 2)]
 
 
 def poisoned(entropy: EntropyModel, hyper: Tensor) -> list[int]:
-    """Indices of the steps whose mu or sigma holds a NaN, all undecoded symbols being NaN."""
+    """Indices of the steps whose distribution holds a NaN, all undecoded symbols being NaN."""
     y = latent_like(entropy, *hyper.shape[2:])
     found, count = [], 0
 
-    def visit(step: Step, mu: Tensor, sigma: Tensor) -> Tensor:
+    def visit(step: Step, *parameters: Tensor) -> Tensor:
         nonlocal count
-        if not (mu.isfinite().all() and sigma.isfinite().all()):
+        if not all(of.isfinite().all() for of in parameters):
             found.append(count)
         count += 1
-        return entropy.gaussian.quantise(step.take(y[:, entropy.order.step_channels(step)]), mu.nan_to_num())
+        return entropy.gaussian.quantise(step.take(y[:, entropy.order.step_channels(step)]), parameters[0].nan_to_num())
 
     with torch.no_grad():
         y_hat = entropy.run(hyper, visit, fill=float("nan"))

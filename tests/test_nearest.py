@@ -216,3 +216,22 @@ def test_exact_arithmetic_gives_the_same_on_a_gpu() -> None:
     with torch.no_grad(), exact():
         found = searched(vectors.cuda(), times.cuda())
         assert same((found[0].cpu(), found[1].cpu()), searched(vectors, times))
+
+
+@pytest.mark.parametrize("wide", [3, 1000, 2**20])
+@pytest.mark.parametrize("seed", range(3))
+def test_sorting_out_in_float32_changes_nothing(wide: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors too alike for float32 to tell apart, equal ones and zeros: the result is that of float64 alone."""
+    generator = torch.Generator().manual_seed(seed)
+    few = torch.randint(-wide, wide + 1, (2, 5, 300), generator=generator).double()
+    vectors = few[:, torch.randint(5, (200,), generator=generator)]
+    nudged = torch.randint(300, (2, 200, 1), generator=generator)
+    vectors.scatter_add_(2, nudged, torch.randint(-1, 2, (2, 200, 1), generator=generator).double())
+    vectors[:, ::17] = 0
+    times = torch.arange(200) // 3
+    monkeypatch.setattr(nearest, "KEYS", 64)
+    found = []
+    for few_enough in (-1, 10**6):  # never, always
+        monkeypatch.setattr(nearest, "FEW", few_enough)
+        found.append(searched(vectors, times))
+    assert same(*found)

@@ -63,7 +63,13 @@ ENTRIES = {
         Entry("mean-scale", "Mean-scale hyperprior", _MINNEN, "mean_scale:MeanScale"),
         Entry("joint-autoregressive", "Joint autoregressive", _MINNEN, "joint_autoregressive:JointAutoregressive"),
         Entry("charm", "ChARM", _CHARM, "charm:Charm"),
-        Entry("global-reference", "Global reference", _QIAN, "global_reference:GlobalReference", ("paper", "released", "small")),
+        Entry(
+            "global-reference",
+            "Global reference",
+            _QIAN,
+            "global_reference:GlobalReference",
+            ("paper", "released", "small"),
+        ),
         Entry("mlic", "MLIC", _MLIC, "mlic:MLIC"),
         Entry("mlic+", "MLIC+", _MLIC, "mlic_plus:MLICPlus"),
     )

@@ -1,4 +1,9 @@
-"""Exact search for the most similar of many vectors, by cosine, without the matrix of all pairs in memory."""
+"""Exact search for the most similar of many vectors, by cosine, without the matrix of all pairs in memory.
+
+In float32 the search is one of plain matrix products. In float64, as `layers.exact` asks, vectors are integers and
+every dot product is exact: float32 products first sort out, with the bound of their error, the few pairs that can be
+the most similar, and these alone are computed in float64. The result is that of computing all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from torch import Tensor
 from torch.overrides import wrap_torch_function
 
 QUERIES, KEYS = 512, 4096  # pairs compared at once: 8 MB of float32
+FEW = 16  # candidates a query in one block of keys, up to which they are computed one by one
 
 
 class Past:
@@ -81,14 +87,42 @@ def most_similar(
         before = int(torch.searchsorted(learned, now[-1:]))  # vectors that the block's last query may see
         for b in range(0, before, KEYS):
             stop = min(b + KEYS, before)
-            keys = vectors[:, b:stop].to(q.dtype)
-            scores = torch.bmm(q, keys.mT).mul_(reciprocals[:, None, b:stop])  # (B, queries, keys)
-            if learned[stop - 1] >= now[0]:
-                scores.masked_fill_(learned[b:stop] >= now[:, None], -torch.inf)
-            found, at = scores.max(-1)  # of equals the first
-            better = found > best
+            hidden = learned[b:stop] >= now[:, None] if learned[stop - 1] >= now[0] else None
+            found, at = _best(q, vectors[:, b:stop], reciprocals[:, b:stop], hidden, best)
+            better = found > best  # of equals the first
             best = torch.where(better, found, best)
             index[:, a : a + QUERIES] = torch.where(better, at + b, index[:, a : a + QUERIES])
         cosine = best * reciprocal_norms(q)
         similarity[:, a : a + QUERIES] = torch.where(best.isfinite(), cosine, torch.zeros_like(cosine))
     return similarity, index
+
+
+def _best(q: Tensor, keys: Tensor, reciprocals: Tensor, hidden: Tensor | None, best: Tensor) -> tuple[Tensor, Tensor]:
+    """Best score q k / |k| and index of its key, (B, n), of equals the first; -inf where none is above `best`."""
+    if q.dtype == torch.float64 and torch.get_float32_matmul_precision() == "highest":
+        scores = _scores(q.float(), keys, reciprocals.float(), hidden)
+        highest, at = scores.max(-1)
+        # A sum of D products, in whatever order, errs by at most D 2^-24 of its terms' absolute values, which are
+        # |q| |k| together; rounding the reciprocal and the score adds 2^-23. A query of zeros takes the first key.
+        error = (q.shape[-1] + 8) * 2.0**-24 * torch.sqrt((q * q).sum(-1, keepdim=True))
+        least = torch.maximum(highest[..., None].double() - 2 * error, best[..., None] - error)
+        candidates = (scores >= least).logical_and_(scores.isfinite()).logical_and_(error > 0)
+        candidates.scatter_(2, at[..., None], highest.isfinite()[..., None])
+        image, query, key = candidates.nonzero(as_tuple=True)
+        if len(key) <= FEW * scores.shape[0] * scores.shape[1]:
+            exact = (q[image, query] * keys[image, key].double()).sum(-1) * reciprocals[image, key]
+            row = image * q.shape[1] + query
+            found = torch.full_like(best, -torch.inf).flatten()
+            found.scatter_reduce_(0, row, exact, "amax")
+            first = exact == found[row]
+            index = key.new_full(found.shape, keys.shape[1])
+            index.scatter_reduce_(0, row[first], key[first], "amin")
+            return found.view_as(best), index.view(best.shape)
+    found, at = _scores(q, keys.to(q.dtype), reciprocals, hidden).max(-1)
+    return found, at
+
+
+def _scores(q: Tensor, keys: Tensor, reciprocals: Tensor, hidden: Tensor | None) -> Tensor:
+    """q k / |k|: (B, queries, keys), -inf where `hidden`."""
+    scores = torch.bmm(q, keys.mT).mul_(reciprocals[:, None])
+    return scores if hidden is None else scores.masked_fill_(hidden, -torch.inf)

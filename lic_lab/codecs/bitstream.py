@@ -2,7 +2,7 @@
 
     offset  bytes
          0      4   89 "LIC"
-         4      1   version, 2
+         4      1   version, 3
          5      1   quality
          6      8   weights: the first bytes of the file's SHA-256
         14      8   height, width of the image in pixels

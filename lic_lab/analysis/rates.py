@@ -51,8 +51,8 @@ def rate_saving(
     >>> rate_saving(([0.1, 0.4], [28, 32]), ([0.09], [28]))[1].round(6).tolist()
     [10.0]
     """
-    rate_a, quality_a = _check_curve("the anchor", *anchor)
-    rate_c, quality_c = _check_curve("the curve", *curve)
+    rate_a, quality_a = check_curve("the anchor", *anchor)
+    rate_c, quality_c = check_curve("the curve", *curve)
     low, high = max(quality_a[0], quality_c[0]), min(quality_a[-1], quality_c[-1])
     if low > high:
         raise ValueError(
@@ -109,7 +109,7 @@ def _log_rate(quality: Array, rate: Array, known: Array) -> Array:
     return found
 
 
-def _check_curve(name: str, rate: ArrayLike, quality: ArrayLike) -> tuple[Array, Array]:
+def check_curve(name: str, rate: ArrayLike, quality: ArrayLike) -> tuple[Array, Array]:
     """Rate and quality as float64, by rising quality."""
     r, q = (np.atleast_1d(np.asarray(a, dtype=float)) for a in (rate, quality))
     if r.shape != q.shape or r.ndim != 1 or not r.size:

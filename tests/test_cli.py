@@ -100,6 +100,45 @@ def test_the_shipped_weights_code_a_photograph(quality, photograph, tmp_path):
     assert 10 * np.log10(255**2 / np.mean(difference**2)) > 24
 
 
+def test_complexity_counts_what_the_library_counts(capsys):
+    from lic_lab.codecs import registry
+    from lic_lab.evaluation.complexity import complexity
+
+    argv = ["complexity", "-c", "mean-scale", "-c", "hyperprior", "--size", "small"]
+    assert cli.main([*argv, "--height", "100", "--width", "65", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [codec["codec"] for codec in found] == ["mean-scale", "hyperprior"]
+    for codec in found:
+        assert {"size", "height", "width", "deconvolutions", "modules", "totals"} < set(codec)
+        expected = complexity(registry.create(codec["codec"], "small"), 128, 128)
+        for row, counted in zip(codec["modules"], expected, strict=True):
+            assert (row["module"], row["macs"]) == (counted["module"], counted["macs"])
+            assert row["macs_per_pixel"] == pytest.approx(counted["macs"] / 6500)  # of the image, not of its padding
+        of = {row["module"]: row["macs"] for row in codec["modules"]}
+        assert codec["totals"]["all"]["macs"] == sum(of.values())
+        assert codec["totals"]["encoder"]["macs"] == sum(of.values()) - of["g_s"]
+        assert codec["totals"]["decoder"]["macs"] == sum(of.values()) - of["g_a"] - of["h_a"]
+        assert codec["totals"]["all"]["parameters"] == registry.parameters(codec["codec"], "small")
+
+    assert cli.main(argv) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("512 x 768 pixels")
+    assert out[1].split() == ["codec", "module", "parameters", "kMAC/pixel"]
+    assert sum("= decoder" in line for line in out) == 2
+
+
+def test_published_complexity_stands_beside_ours(capsys):
+    assert cli.main(["complexity", "--published", "-c", "hyperprior", "-c", "cwam", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["codec"] for row in rows} == {"hyperprior", "cwam"}
+    (parameters,) = [row for row in rows if row["codec"] == "hyperprior" and row["quantity"] == "parameters"]
+    assert parameters["ours"] == pytest.approx(parameters["value"], rel=0.001)
+    assert all(row["ours"] is None for row in rows if row["codec"] == "cwam")  # we have no such codec
+    assert all(row["source"] for row in rows)
+    assert cli.main(["complexity", "--published", "-c", "mlic", "--height", "64"]) == 0
+    assert "with --height and --width: 512 x 768" in capsys.readouterr().out
+
+
 MISTAKES = {
     "no such image": (["trace", "{tmp}/none.png"], "there is no file"),
     "no image": (["trace", "{tmp}/text.png"], "can't be read as an image"),
@@ -118,6 +157,10 @@ MISTAKES = {
     "not a stream": (["decompress", "{image}", "-o", "{tmp}/o.png"], "no .lic file"),
     "no stream": (["decompress", "{tmp}/none", "-o", "{tmp}/o.png"], "none: No such file"),
     "lossy output": (["decompress", "{image}", "-o", "{tmp}/o.jpg"], "ends in .png"),
+    "no such codec to count": (["complexity", "-c", "jpeg"], "no codec is called 'jpeg'"),
+    "no such size to count": (["complexity", "-c", "charm", "--size", "released"], "no size 'released'"),
+    "nothing published": (["complexity", "--published", "-c", "no"], "no published complexity of 'no'; there is of"),
+    "published of another size": (["complexity", "--published", "--size", "small"], "leave --size"),
     "no data": (["ablation"], "LIC_LAB_DATA is not set"),
     "empty folder": (["ablation", "{tmp}/empty"], "no image in the folder"),
     "no training images": (
@@ -258,3 +301,12 @@ def test_stages_are_those_of_the_recipes():
 
     assert cli.STAGES == STAGES
     assert cli.MAX_PIXELS == LARGEST
+
+
+def test_complexity_offers_what_the_registry_has():
+    from lic_lab.cli import complexity
+    from lic_lab.codecs.registry import ENTRIES
+    from lic_lab.evaluation.complexity import DECONVOLUTIONS
+
+    assert set(complexity.SIZES) == {size for entry in ENTRIES.values() for size in entry.sizes}
+    assert complexity.DECONVOLUTIONS == DECONVOLUTIONS

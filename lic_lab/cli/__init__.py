@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lic_lab as lab
+from lic_lab.cli import bdrate, complexity, evaluate, figures
 from lic_lab.cli.console import (
     Parser,
     add_codec,
@@ -154,6 +155,10 @@ def _parser() -> argparse.ArgumentParser:
         "--bf16", action="store_true", help="joint: bfloat16 transform; faster where the CPU has avx512_bf16 or AMX"
     )
     train.set_defaults(run=_train)
+    evaluate.add(commands)
+    bdrate.add(commands)
+    complexity.add(commands)
+    figures.add(commands)
     return parser
 
 

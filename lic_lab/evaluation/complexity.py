@@ -14,7 +14,7 @@ count as such: in exact arithmetic they take fewer products (`layers.winograd`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from typing import Any
@@ -30,13 +30,14 @@ from lic_lab.entropy.contexts.base import InformedContext
 from lic_lab.entropy.model import EntropyModel
 
 DECONVOLUTIONS = ("input", "output")
+WITHOUT = {"encoder": ("g_s",), "decoder": ("g_a", "h_a"), "all": ()}  # parts that they do not compute
 
 
 def complexity(codec: Codec, height: int, width: int, deconvolutions: str = "input") -> list[dict[str, Any]]:
     """Parameters and multiply-adds of the codec's parts, for one image.
 
     The parts are g_a, h_a, h_s and the bottleneck of z (or of y), each context in use by its slot, g_ep, the
-    refinement in use, and g_s. An encoder computes all but g_s, a decoder all but g_a and h_a.
+    refinement in use, and g_s. An encoder computes all but g_s, a decoder all but g_a and h_a: see `totals`.
 
     Parameters
     ----------
@@ -68,6 +69,29 @@ def complexity(codec: Codec, height: int, width: int, deconvolutions: str = "inp
             {"module": module, "parameters": parameters, "macs": macs, "macs_per_pixel": macs / (height * width)}
         )
     return rows
+
+
+def totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Sums over the rows of `complexity`: of the "encoder", the "decoder", and "all".
+
+    Returns
+    -------
+    dict
+        ``parameters``, ``macs`` and ``macs_per_pixel`` of each. What both compute is in both.
+    """
+    found = list(rows)
+    return {
+        whole: {
+            key: sum(row[key] for row in found if row["module"] not in without)
+            for key in ("parameters", "macs", "macs_per_pixel")
+        }
+        for whole, without in WITHOUT.items()
+    }
+
+
+def padded(codec: Codec, height: int, width: int) -> tuple[int, int]:
+    """The sides to which the codec pads an image before it codes it: multiples of its stride."""
+    return -(-height // codec.stride) * codec.stride, -(-width // codec.stride) * codec.stride
 
 
 def parts(codec: Codec) -> dict[str, str]:

@@ -1,0 +1,270 @@
+"""The table of a sweep: one row per codec, configuration and image, kept in SQLite and handed on as CSV or Parquet.
+
+SQLite is the working table: each row is safe as soon as it is written, whatever happens to the process, and a key tells
+what is done. Nothing here holds more than a batch of rows in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from lic_lab.evaluation.quality import ms_ssim_db, psnr_of_mean_mse
+
+COLUMNS = {  # of the table, with their types in SQLite
+    "codec": "TEXT NOT NULL",
+    "configuration": "TEXT NOT NULL",
+    "digest": "TEXT NOT NULL",
+    "image": "TEXT NOT NULL",
+    "image_hash": "TEXT NOT NULL",
+    "height": "INTEGER",
+    "width": "INTEGER",
+    "bpp": "REAL",
+    "psnr": "REAL",
+    "mse": "REAL",
+    "ms_ssim": "REAL",
+    "encode_seconds": "REAL",
+    "decode_seconds": "REAL",
+    "threads": "INTEGER",
+    "peak_memory_mb": "REAL",
+    "host": "TEXT",
+    "version": "TEXT",
+}
+FAILURE = ("codec", "configuration", "digest", "image", "image_hash", "reason", "host")  # columns of `errors`
+CODER = ["codec", "configuration", "digest"]
+AVERAGED = ["bpp", "psnr", "mse", "ms_ssim", "encode_seconds", "decode_seconds"]
+MEANS = [*CODER, "images", "bpp", "psnr", "psnr_of_mean_mse", "ms_ssim", "ms_ssim_db", *AVERAGED[4:]]
+DATABASES = (".sqlite", ".sqlite3", ".db")
+FORMATS = (".csv", ".parquet", *DATABASES)
+APPLICATION = 0x4C494372  # "LICr" in the file's header: tells our tables from other people's databases
+BATCH = 10_000  # rows
+
+Row = dict[str, Any]
+
+
+class Store:
+    """The working table in an SQLite file, which is made if it is not there. Close it, or use it in ``with``.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    ValueError
+        When the file is something else.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(
+                f"there is no folder {self.path.parent} to write {self.path.name} to; make it first"
+            )
+        self._db = sqlite3.connect(self.path, timeout=60)  # seconds to wait for another sweep that writes here too
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise ValueError(f"{path} can't be used as a table of results ({error}); give another name") from None
+
+    def _prepare(self) -> None:
+        if self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+            if self._db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
+                raise sqlite3.DatabaseError("it is a database with other tables")
+            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+        self._db.execute("PRAGMA journal_mode = WAL")  # readers and another writer go on while rows are added
+        self._db.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing
+        columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+        key = "codec, configuration, digest, image_hash"
+        self._db.execute(f"CREATE TABLE IF NOT EXISTS results ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID")
+        columns = ", ".join(f"{name} TEXT" for name in FAILURE)
+        key = "codec, configuration, digest, image"
+        self._db.execute(f"CREATE TABLE IF NOT EXISTS errors ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID")
+        self._db.commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def has(self, codec: str, configuration: str, digest: str, image_hash: str) -> bool:
+        """Whether this is measured."""
+        where = "codec = ? AND configuration = ? AND digest = ? AND image_hash = ?"
+        found = self._db.execute(f"SELECT 1 FROM results WHERE {where}", (codec, configuration, digest, image_hash))
+        return found.fetchone() is not None
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Write rows, and those that have a ``reason`` to the errors; all of them, or none when interrupted.
+
+        A row takes the place of one with the same key; a success takes that of the failure before it.
+        """
+        with self._db:
+            for row in rows:
+                if "reason" in row:
+                    self._db.execute(_insert("errors", FAILURE), row)
+                    continue
+                self._db.execute(_insert("results", tuple(COLUMNS)), row)
+                same = "codec = :codec AND configuration = :configuration AND digest = :digest AND image = :image"
+                self._db.execute(f"DELETE FROM errors WHERE {same}", row)
+
+    def __len__(self) -> int:
+        return int(self._db.execute("SELECT COUNT(*) FROM results").fetchone()[0])
+
+    def rows(self) -> Iterator[Row]:
+        """All rows by codec, configuration and image, one at a time."""
+        found = self._db.execute(f"SELECT {', '.join(COLUMNS)} FROM results ORDER BY {', '.join(COLUMNS)}")
+        return (dict(zip(COLUMNS, values, strict=True)) for values in found)
+
+    def errors(self) -> Iterator[Row]:
+        """What failed and has not succeeded since: codec, configuration, digest, image, image_hash, reason, host."""
+        found = self._db.execute(f"SELECT {', '.join(FAILURE)} FROM errors ORDER BY {', '.join(FAILURE)}")
+        return (dict(zip(FAILURE, values, strict=True)) for values in found)
+
+    def failures(self, most: int) -> list[tuple[str, str, int]]:
+        """The first images that failed: (image, reason, number of coders that it failed with)."""
+        query = "SELECT image, reason, COUNT(*) FROM errors GROUP BY image, reason ORDER BY image LIMIT ?"
+        return self._db.execute(query, (most,)).fetchall()
+
+    def means(self) -> pd.DataFrame:
+        """See `means`."""
+        averages = ", ".join(f"CASE WHEN COUNT({name}) = COUNT(*) THEN AVG({name}) END" for name in AVERAGED)
+        group = ", ".join(CODER)
+        found = self._db.execute(f"SELECT {group}, COUNT(*), {averages} FROM results GROUP BY {group}")
+        return _finished(pd.DataFrame(found.fetchall(), columns=[*CODER, "images", *AVERAGED]))
+
+    def export(self, path: str | Path) -> None:
+        """Write all rows to a CSV or Parquet file by its name's ending, as a whole or not at all."""
+        path = Path(path)
+        part = path.with_name(f"{path.name}.part")
+        (_write_parquet if _format(path) == ".parquet" else _write_csv)(self.rows(), part)
+        os.replace(part, path)
+
+
+@cache
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    values = ", ".join(f":{name}" for name in columns)
+    return f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({values})"
+
+
+def working(output: str | Path) -> Path:
+    """Where the working table of an output is: the output itself, or beside it as ``results.csv.sqlite``.
+
+    Raises
+    ------
+    ValueError
+        For an ending other than `FORMATS`, or a CSV or Parquet file that no sweep wrote: it would be overwritten.
+    """
+    output = Path(output)
+    if _format(output) in DATABASES:
+        return output
+    beside = output.with_name(f"{output.name}.sqlite")
+    if output.exists() and not beside.exists():
+        raise ValueError(
+            f"{output} exists, but not {beside.name}, which a sweep keeps beside it: give another name, or move "
+            f"{output.name} away"
+        )
+    return beside
+
+
+def means(path: str | Path) -> pd.DataFrame:
+    """Means over the images of a sweep's file, one row per codec, configuration and digest, by rising rate.
+
+    Parameters
+    ----------
+    path : str or Path
+        CSV, Parquet or SQLite, told by its ending; read in batches.
+
+    Returns
+    -------
+    DataFrame
+        ``codec``, ``configuration``, ``digest``, ``images`` (their number); ``bpp``; ``psnr``, the mean of the images'
+        PSNR, and ``psnr_of_mean_mse``, both in dB; ``ms_ssim``, NaN when an image is too small to have one, and
+        ``ms_ssim_db``, of that mean; ``encode_seconds``, ``decode_seconds``. See `lic_lab.evaluation.quality`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When there is no such file, or it is not a sweep's.
+    """
+    path = Path(path)
+    kind = _format(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; `lic-lab evaluate -o {path}` makes one")
+    if kind in DATABASES:
+        with Store(path) as store:
+            return store.means()
+    total = pd.DataFrame()
+    for batch in _batches(path, kind):
+        missing = [name for name in (*CODER, *AVERAGED) if name not in batch]
+        if missing:
+            raise ValueError(f"{path} has no column {', '.join(missing)}; give a file that lic-lab evaluate wrote")
+        groups = batch.groupby(CODER)
+        sums = groups[AVERAGED].sum().join(groups[AVERAGED].count(), rsuffix="_count")
+        sums = sums.assign(images=groups.size())
+        total = sums if total.empty else total.add(sums, fill_value=0)
+    if total.empty:
+        return pd.DataFrame(columns=MEANS)
+    averages = pd.DataFrame(
+        {name: (total[name] / total["images"]).where(total[f"{name}_count"] == total["images"]) for name in AVERAGED}
+    )
+    return _finished(averages.assign(images=total["images"].astype(int)).reset_index())
+
+
+def _finished(found: pd.DataFrame) -> pd.DataFrame:
+    """The columns that follow from the means, and the order of rows and columns."""
+    found = found.astype(dict.fromkeys(AVERAGED, float))  # a column without any value comes as objects
+    found["psnr_of_mean_mse"] = [psnr_of_mean_mse([mse]) for mse in found["mse"]]
+    found["ms_ssim_db"] = ms_ssim_db(found["ms_ssim"])
+    return found.sort_values(["codec", "bpp"], ignore_index=True)[MEANS]
+
+
+def _format(path: Path) -> str:
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise ValueError(f"the file of results is called {path.name}; its ending must be one of {', '.join(FORMATS)}")
+    return ending
+
+
+def _batches(path: Path, kind: str) -> Iterator[pd.DataFrame]:
+    if kind == ".parquet":
+        import pyarrow.parquet as pq
+
+        yield from (batch.to_pandas() for batch in pq.ParquetFile(path).iter_batches(BATCH))
+        return
+    texts = {name: str for name, kind in COLUMNS.items() if kind.startswith("TEXT")}
+    try:
+        yield from pd.read_csv(path, dtype=texts, chunksize=BATCH)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} can't be read as CSV ({error}); give a file that lic-lab evaluate wrote") from None
+
+
+def _write_csv(rows: Iterator[Row], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(COLUMNS))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_parquet(rows: Iterator[Row], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"TEXT": pa.string(), "INTEGER": pa.int64(), "REAL": pa.float64()}
+    schema = pa.schema([(name, kinds[kind.split()[0]]) for name, kind in COLUMNS.items()])
+    with pq.ParquetWriter(path, schema) as writer:
+        while batch := list(islice(rows, BATCH)):
+            writer.write_table(pa.Table.from_pylist(batch, schema))

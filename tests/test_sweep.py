@@ -1,0 +1,560 @@
+"""A sweep measures what it says, loses nothing, does nothing twice, and needs no more memory for more images."""
+
+import gc
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+import weakref
+from collections import Counter
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import skimage.data
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+import lic_lab as lab
+from lic_lab import cli
+from lic_lab.cli import evaluate
+from lic_lab.evaluation import quality, results, sweep
+from lic_lab.evaluation.coders import Learned, Point, coder, configurations, parse, point
+from lic_lab.evaluation.results import Store
+from lic_lab.evaluation.sweep import Job, fingerprint, measure
+
+OF_THE_RUN = {"encode_seconds", "decode_seconds", "threads", "peak_memory_mb", "host"}  # the other columns are facts
+
+
+class Here(Executor):
+    """Runs each job at once, in this process, and counts."""
+
+    def __init__(self, run=None):
+        self.run, self.jobs = run, []
+
+    def submit(self, function, job):
+        self.jobs.append(job)
+        future = Future()
+        try:
+            future.set_result((self.run or function)(job))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of sixty different photographs, 64 x 64 pixels."""
+    folder = tmp_path_factory.mktemp("images")
+    astronaut = skimage.data.astronaut()
+    for i in range(60):
+        top, left = 7 * i, 440 - 7 * i
+        Image.fromarray(astronaut[top : top + 64, left : left + 64]).save(folder / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def points():
+    """Three rate points of JPEG."""
+    return [point("jpeg", configuration) for configuration in configurations("jpeg")[2:5]]
+
+
+@pytest.fixture(scope="module")
+def whole(images, points, tmp_path_factory):
+    """What the table holds after a sweep that nothing disturbed."""
+    with Store(tmp_path_factory.mktemp("whole") / "r.sqlite") as store:
+        sweep.sweep(points, sweep.walk([images]), store, Here, 4)
+        return facts(store)
+
+
+def facts(store):
+    return [{k: v for k, v in row.items() if k not in OF_THE_RUN} for row in store.rows()]
+
+
+def job_of(built, path):
+    return Job(built.name, built.configuration, built.digest, str(path), fingerprint(path))
+
+
+# ------------------------------------------------------------------ what a row says
+
+
+def test_a_row_says_what_the_codec_did(photograph):
+    built = coder("jpeg", configurations("jpeg")[3])
+    row = measure(job_of(built, photograph))
+    pixels = np.asarray(Image.open(photograph))
+    strings = built.encode(pixels)
+    decoded = built.decode(strings)
+    assert set(row) == set(results.COLUMNS)
+    assert (row["height"], row["width"]) == pixels.shape[:2]
+    assert row["bpp"] == 8 * sum(len(string) for string in strings) / (75 * 101)
+    assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(pixels, decoded), abs=1e-9)
+    assert 10 * np.log10(255**2 / row["mse"]) == pytest.approx(row["psnr"], abs=1e-9)
+    assert np.isnan(row["ms_ssim"])  # the image is too small for its five scales
+    assert row["encode_seconds"] > 0 < row["decode_seconds"]
+    assert 10 < row["peak_memory_mb"] < 100_000
+    assert row["image_hash"] == hashlib.sha256(photograph.read_bytes()).hexdigest()
+
+
+def test_a_learned_codec_is_measured_as_lab_codes(untrained_weights, photograph):
+    built = Learned("mlic", 2, {"local": "attention"})
+    row = measure(job_of(built, photograph))
+    codec = lab.load("mlic", 2).swap(local="attention")
+    file = lab.encode(codec, photograph)
+    pixels = lab.read_image(photograph)
+    stream = lab.Bitstream.from_bytes(file)
+    decoded = lab.decode(file)
+    assert row["configuration"] == "q=2,local=attention"
+    assert row["bpp"] == 8 * sum(map(len, stream.strings)) / (75 * 101)  # the strings, without the container
+    assert np.array_equal(built.decode(built.encode(np.asarray(Image.open(photograph)))), decoded)
+    assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(np.asarray(Image.open(photograph)), decoded), abs=1e-9)
+    assert pixels.shape[2:] == decoded.shape[:2]
+    with pytest.raises(ValueError, match="how large the image is"):
+        built.decode([bytes(string) for string in stream.strings])
+
+
+def test_a_configuration_names_a_coder(untrained_weights):
+    """Two texts are all that travels: they make the same coder again, and one coder has one configuration."""
+    for swaps, text in (({}, "q=2"), ({"local": "stacked"}, "q=2,local=stacked"), ({"local": "attention"}, "q=2")):
+        built = Learned("mlic+", 2, swaps)
+        assert built.configuration == text
+        assert coder("mlic+", text).configuration == text
+    assert parse("q=2,local=stacked,channel=none") == (2, {"local": "stacked", "channel": "none"})
+    assert configurations("mlic+") == ["q=2"]
+    for wrong in ("", "q", "local=stacked", "q=high", "q=2,local"):
+        with pytest.raises(ValueError, match="q=3,local=stacked"):
+            coder("mlic+", wrong)
+    with pytest.raises(ValueError, match=r"'jpg'; there are .*jpeg.*, and weights for mlic, mlic\+, shared"):
+        configurations("jpg")
+
+
+def test_other_weights_than_the_sweep_means_are_refused(photograph, points):
+    with pytest.raises(ValueError, match="install the same weights and versions"):
+        measure(Job(points[0].name, points[0].configuration, "other", str(photograph), fingerprint(photograph)))
+
+
+# ------------------------------------------------------------------ nothing lost, nothing twice
+
+
+def test_interrupted_and_resumed_is_the_same_as_at_once(images, points, whole, tmp_path):
+    seen = []
+
+    def interrupt(finished, failed):
+        seen.append(finished)
+        if sum(seen) > 70:
+            raise KeyboardInterrupt
+
+    with Store(tmp_path / "r.sqlite") as store, pytest.raises(KeyboardInterrupt):
+        sweep.sweep(points, sweep.walk([images]), store, Here, 4, interrupt)
+    here, seen = Here(), []
+    with Store(tmp_path / "r.sqlite") as store:
+        done = len(store)
+        assert 70 < done < len(whole)
+        sweep.sweep(points, sweep.walk([images]), store, lambda: here, 4, lambda n, failed: seen.append(n))
+        assert facts(store) == whole
+    assert len(here.jobs) == len(whole) - done
+    assert sum(seen) == len(whole)  # what was there counts as done, for the progress bar
+
+
+def test_a_killed_process_of_the_pool_is_survived(images, points, whole, tmp_path):
+    reported = []
+
+    def kill_one(finished, failed):
+        reported.append((finished, failed))
+        if len(reported) == 5:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    with Store(tmp_path / "r.sqlite") as store:
+        sweep.sweep(points, sweep.walk([images]), store, partial(sweep.processes, 2), 4, kill_one)
+        assert facts(store) == whole
+    assert np.sum(reported, axis=0).tolist() == [len(whole), 0]
+    assert not multiprocessing.active_children()
+
+
+def test_an_image_that_kills_its_process_is_found_and_told(images, points, tmp_path):
+    """The others that were in flight with it are measured."""
+    pools = []
+
+    class Fragile(Here):
+        broken = False
+
+        def submit(self, function, job):
+            if self.broken:
+                raise BrokenProcessPool
+            return super().submit(function, job)
+
+        def __init__(self):
+            super().__init__(self.run_fragile)
+            pools.append(self)
+
+        def run_fragile(self, job):
+            if job.image.endswith("07.png"):
+                self.broken = True
+                raise BrokenProcessPool
+            return measure(job)
+
+    with Store(tmp_path / "r.sqlite") as store:
+        sweep.sweep(points[:1], sweep.walk([images]), store, Fragile, 8)
+        assert len(store) == 59
+        (failed,) = store.errors()
+    assert failed["image"].endswith("07.png")
+    assert "killed" in failed["reason"]
+    assert len(pools) <= 2 * sweep.ATTEMPTS
+    assert max(Counter(job.image for pool in pools for job in pool.jobs).values()) <= sweep.ATTEMPTS
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_a_cluster_loses_nothing(images, points, whole, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    reported = []
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as local,
+        sweep.cluster(local.scheduler_address) as executor,
+        Store(tmp_path / "r.sqlite") as store,
+    ):
+        workers = local.workers
+
+        def kill_one(finished, failed):
+            reported.append((finished, failed))
+            if len(reported) == 5:
+                os.kill(workers[0].pid, signal.SIGKILL)
+
+        sweep.sweep(points, sweep.walk([images]), store, executor, 16, kill_one)
+        assert facts(store) == whole
+    assert np.sum(reported, axis=0).tolist() == [len(whole), 0]
+
+
+def test_a_cluster_that_is_not_there_is_told(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(sweep, "PATIENCE", 0.5)
+    with (
+        pytest.raises(ValueError, match="no Dask scheduler at tcp://127.0.0.1:9"),
+        sweep.cluster("tcp://127.0.0.1:9"),
+    ):
+        pass
+
+
+# ------------------------------------------------------------------ memory
+
+
+def traced_peak(run):
+    gc.collect()
+    tracemalloc.start()
+    run()
+    found = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return found
+
+
+def row_of(job):
+    return dict.fromkeys(results.COLUMNS, 0.5) | {
+        "codec": job.codec,
+        "configuration": job.configuration,
+        "digest": job.digest,
+        "image": job.image,
+        "image_hash": job.image_hash,
+    }
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
+    """A hundred thousand jobs: neither they, their futures nor their rows are ever in memory together."""
+    count, in_flight = 100_000, 32
+    monkeypatch.setattr(sweep, "fingerprint", str)  # there are no files
+    alive, most, finished = weakref.WeakSet(), 0, 0
+
+    class Counting(Here):
+        def submit(self, function, job):
+            nonlocal most
+            future = Future()
+            future.set_result(row_of(job))
+            alive.add(future)
+            most = max(most, len(alive))
+            return future
+
+    def progress(done, failed):
+        nonlocal finished
+        finished += done
+
+    def run(images):
+        with Store(tmp_path / f"{images}.sqlite") as store:
+            names = (f"/a/folder/with/many/images/{i:09}.png" for i in range(images))
+            sweep.sweep([Point("fake", "q=1", "digest")], names, store, Counting, in_flight, progress)
+            assert len(store) == images
+
+    few, many = traced_peak(lambda: run(1000)), traced_peak(lambda: run(count))
+    assert finished == 1000 + count
+    assert most <= 2 * in_flight + 1  # those in flight, and those just finished
+    assert many < few + 2**18  # a hundred thousand rows would be some 100 MB
+
+
+def test_memory_does_not_grow_with_the_rows_of_the_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "BATCH", 200)
+
+    def run(images):
+        for ending in ("csv", "parquet"):
+            with Store(tmp_path / f"{images}.sqlite") as store:
+                store.export(tmp_path / f"{images}.{ending}")
+            assert results.means(tmp_path / f"{images}.{ending}").loc[0, "images"] == images
+
+    for images in (400, 8000):
+        with Store(tmp_path / f"{images}.sqlite") as store:
+            store.add(row_of(Job("fake", "q=1", "digest", f"{i:09}.png", f"{i}")) for i in range(images))
+    run(400)  # imports
+    few, many = traced_peak(lambda: run(400)), traced_peak(lambda: run(8000))
+    assert many < few + 2**21  # the rows would be 8 MB, and pandas leaves some garbage to collect
+
+
+def test_a_folder_is_walked_one_entry_at_a_time(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("1.png", "a/2.JPG", "a/b/3.webp", "a/notes.txt", "4.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "round").symlink_to(tmp_path, target_is_directory=True)
+    found = sorted(str(path.relative_to(tmp_path)) for path in sweep.walk([tmp_path]))
+    assert found == ["1.png", "a/2.JPG", "a/b/3.webp"]
+    assert list(sweep.walk([tmp_path / "4.csv"])) == [tmp_path / "4.csv"]  # what is named is taken
+    taken = []
+
+    class Entries:
+        def __init__(self, folder):
+            self.entries = os_scandir(folder)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.entries.close()
+
+        def __iter__(self):
+            for entry in self.entries:
+                taken.append(entry.name)
+                yield entry
+
+    os_scandir = os.scandir
+    for i in range(100):
+        (tmp_path / "a" / "b" / f"{i}.png").touch()
+    monkeypatch.setattr(os, "scandir", Entries)
+    next(sweep.walk([tmp_path / "a" / "b"]))
+    assert len(taken) == 1
+    with pytest.raises(FileNotFoundError, match="there is no image or folder"):
+        list(sweep.walk([tmp_path / "none"]))
+
+
+# ------------------------------------------------------------------ what goes wrong with an image
+
+
+def test_an_image_that_fails_is_told_and_the_others_measured(images, points, tmp_path):
+    broken, tiny, gone = tmp_path / "broken.png", tmp_path / "tiny.png", tmp_path / "gone.png"
+    broken.write_text("no image")
+    Image.new("RGB", (4, 4)).save(tiny)
+    given = [broken, images / "00.png", tiny, gone, images / "01.png"]
+    with Store(tmp_path / "r.sqlite") as store:
+        sweep.sweep(points[:1], given, store, Here, 2)
+        assert len(store) == 2
+        reasons = {Path(row["image"]).name: row["reason"] for row in store.errors()}
+    assert "can't be read as an image" in reasons["broken.png"]
+    assert "at least 8" in reasons["tiny.png"]
+    assert "No such file" in reasons["gone.png"]
+    Image.open(images / "02.png").save(broken)  # repaired, and so no longer an error
+    with Store(tmp_path / "r.sqlite") as store:
+        sweep.sweep(points[:1], given, store, Here, 2)
+        assert len(store) == 3
+        assert {Path(row["image"]).name for row in store.errors()} == {"tiny.png", "gone.png"}
+
+
+def test_what_is_wrong_with_the_machine_ends_the_sweep(images, points, tmp_path):
+    """A million images would all fail for the same reason; and what was measured before is kept."""
+
+    def fail(job):
+        if job.image.endswith("30.png"):
+            raise ImportError("no module named lic_lab")
+        return measure(job)
+
+    with Store(tmp_path / "r.sqlite") as store, pytest.raises(ImportError):
+        sweep.sweep(points[:1], [images / f"{i}.png" for i in range(20, 40)], store, partial(Here, fail), 4)
+    with Store(tmp_path / "r.sqlite") as store:
+        assert len(store) >= 10
+        assert not list(store.errors())
+
+
+# ------------------------------------------------------------------ the table
+
+
+def test_means_are_those_of_the_images_whatever_the_file(images, points, tmp_path):
+    """Against `quality.averages`, which knows no table; and a batch smaller than the table."""
+    chosen = [images / f"{i:02}.png" for i in range(5)]
+    large = tmp_path / "large.png"
+    Image.fromarray(skimage.data.coffee()[:170, :180]).save(large)
+    with Store(tmp_path / "r.sqlite") as store, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "BATCH", 3)
+        sweep.sweep(points, [*chosen, large], store, Here, 4)
+        sweep.sweep(points[:1], [large], store, Here, 4)
+        for ending in ("csv", "parquet"):
+            store.export(tmp_path / f"r.{ending}")
+        found = [results.means(tmp_path / f"r.{ending}") for ending in ("sqlite", "csv", "parquet")]
+        rows = list(store.rows())
+    assert list(found[0]) == results.MEANS
+    for other in found[1:]:
+        pd.testing.assert_frame_equal(found[0], other, check_dtype=False)
+    assert found[0]["bpp"].is_monotonic_increasing
+    for (_, row), at in zip(found[0].iterrows(), points, strict=True):
+        built = coder(at.name, at.configuration)
+        pairs = [(x, built.decode(built.encode(x))) for x in (np.asarray(Image.open(p)) for p in [*chosen, large])]
+        expected = quality.averages(pairs)
+        assert {name: row[name] for name in expected if "ssim" not in name and name != "mse"} == pytest.approx(
+            {name: value for name, value in expected.items() if "ssim" not in name and name != "mse"}
+        )
+        assert np.isnan(row["ms_ssim"])  # five images have none
+        assert row["psnr_of_mean_mse"] < row["psnr"]
+    exported = pd.read_parquet(tmp_path / "r.parquet")
+    assert list(exported) == list(results.COLUMNS)
+    assert len(exported) == len(rows) == 18
+    (similarity,) = {
+        row["ms_ssim"]
+        for row in rows
+        if row["image"] == str(large) and row["psnr"] == min(row["psnr"] for row in rows if row["image"] == str(large))
+    }
+    x = np.asarray(Image.open(large))
+    built = coder(*points[0][:2])
+    assert similarity == pytest.approx(quality.ms_ssim(x, built.decode(built.encode(x))))
+
+
+def test_the_limits_of_quality_have_means(tmp_path):
+    """A picture that came back without loss: infinite PSNR, MS-SSIM 1."""
+    row = dict.fromkeys(results.COLUMNS, 1.0) | {"codec": "a", "configuration": "b", "digest": "c", "image": "d"}
+    with Store(tmp_path / "r.sqlite") as store:
+        store.add(row | {"image_hash": str(i), "psnr": np.inf, "mse": 0.0} for i in range(3))
+        store.export(tmp_path / "r.csv")
+    for name in ("r.sqlite", "r.csv"):
+        (found,) = results.means(tmp_path / name).to_dict("records")
+        assert found["psnr"] == found["psnr_of_mean_mse"] == found["ms_ssim_db"] == np.inf
+        assert found["images"] == 3
+
+
+def test_files_that_are_no_tables_are_refused(tmp_path):
+    (tmp_path / "a.sqlite").write_text("no database, though it is long enough to look like one" * 20)
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    for name, error, message in (
+        ("a.sqlite", ValueError, "can't be used as a table"),
+        ("a.csv", ValueError, "has no column codec"),
+        ("a.txt", ValueError, "ending must be one of .csv"),
+        ("b.csv", FileNotFoundError, "evaluate -o"),
+    ):
+        with pytest.raises(error, match=message):
+            results.means(tmp_path / name)
+
+
+# ------------------------------------------------------------------ the command
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The command runs its jobs in this process."""
+
+    @contextmanager
+    def executor(args):
+        yield Here, 4
+
+    monkeypatch.setattr(evaluate, "_executor", executor)
+
+
+def test_the_command_measures_and_prints_the_means(here, images, tmp_path, capsys):
+    output = tmp_path / "results.csv"
+    argv = ["evaluate", str(images / "00.png"), str(images / "01.png"), "-c", "jpeg", "-o", str(output)]
+    assert cli.main([*argv, "--json"]) == 0
+    said = capsys.readouterr()
+    rows = json.loads(said.out)
+    assert [row["configuration"] for row in rows] == configurations("jpeg")
+    assert all(row["images"] == 2 for row in rows)
+    assert set(rows[0]) == set(results.MEANS)
+    assert len(pd.read_csv(output)) == 2 * len(rows)
+    assert re.search(rf"{2 * len(rows)}/{2 * len(rows)}", said.err)  # the progress bar
+
+    before = output.read_bytes()
+    assert cli.main(["evaluate", "--summary", "-o", str(output)]) == 0
+    assert "PSNR of mean MSE" in capsys.readouterr().out
+    assert cli.main([*argv, "-c", f"jpeg:{rows[0]['configuration']}"]) == 0  # all of it is done
+    assert output.read_bytes() == before
+
+
+def test_the_command_takes_learned_codecs(here, untrained_weights, photograph, tmp_path, capsys):
+    argv = ["evaluate", str(photograph.parent), "-c", "mlic", "-c", "mlic+:q=2,refinement=none", "-q", "2"]
+    argv += ["--swap", "local=attention", "-o", str(tmp_path / "r.sqlite"), "--json"]
+    assert cli.main(argv) == 0
+    found = [(row["codec"], row["configuration"]) for row in json.loads(capsys.readouterr().out)]
+    assert sorted(found) == [("mlic", "q=2,local=attention"), ("mlic+", "q=2,refinement=none")]
+
+
+def test_mistakes_are_told_before_anything_starts(untrained_weights, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("LIC_LAB_DATA", raising=False)
+    monkeypatch.setattr(evaluate, "_executor", None)  # it would fail
+    (tmp_path / "mine.csv").write_text("precious")
+    (tmp_path / "empty").mkdir()
+    image, out = str(images / "00.png"), ["-o", str(tmp_path / "r.csv")]
+    for argv, message in (
+        ([image, "-c", "mlic+", "-q", "6", *out], "no weights for quality 6"),
+        ([image, "-c", "jpg", *out], "no codec to measure is called 'jpg'"),
+        ([image, "-c", "mlic+", "--swap", "local=swin", *out], "swin"),
+        ([image, "-c", "mlic+", "--swap", "local", *out], "q=3,local=stacked"),
+        ([image, "-c", "jpeg:very good", *out], "very good"),
+        ([image, *out], "which codecs"),
+        ([image, "-c", "jpeg", "-o", str(tmp_path / "r.txt")], "ending must be one of"),
+        ([image, "-c", "jpeg", "-o", str(tmp_path / "mine.csv")], "give another name"),
+        ([image, "-c", "jpeg", "-o", str(tmp_path / "none" / "r.csv")], "there is no folder"),
+        ([str(tmp_path / "none.png"), "-c", "jpeg", *out], "there is no image or folder"),
+        ([str(tmp_path / "empty"), "-c", "jpeg", *out], "there is no image in"),
+        (["-c", "jpeg", *out], "LIC_LAB_DATA is not set"),
+    ):
+        assert cli.main(["evaluate", *argv]) == 2, argv
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1, said.err
+        assert message in said.err
+    assert (tmp_path / "mine.csv").read_text() == "precious"
+    assert not (tmp_path / "r.csv").exists()
+
+
+@pytest.mark.slow
+def test_the_command_can_be_interrupted_and_killed(images, points, whole, tmp_path):
+    """Ctrl-C ends it with everything kept and exported, SIGKILL with everything kept; then it goes on."""
+    output = tmp_path / "r.csv"
+    codecs = [argument for at in points for argument in ("-c", f"{at.name}:{at.configuration}")]
+    argv = [sys.executable, "-m", "lic_lab.cli", "evaluate", str(images), *codecs, "--workers", "1", "-o", str(output)]
+
+    def until(rows):
+        """Start the command; return it when the table has so many rows."""
+        process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+        for _ in range(6000):
+            if process.poll() is not None:
+                break
+            if results.working(output).exists() and len(Store(results.working(output))) >= rows:
+                break
+            time.sleep(0.01)
+        return process
+
+    process = until(5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert "Traceback" not in process.stderr.read()
+    done = len(pd.read_csv(output))
+    assert 5 <= done < len(whole)
+    with Store(results.working(output)) as store:
+        assert len(store) == done
+
+    process = until(done + 5)
+    process.kill()
+    process.wait()
+    with Store(results.working(output)) as store:
+        assert done + 5 <= len(store) < len(whole)
+        sweep.sweep(points, sweep.walk([images]), store, Here, 4)
+        assert facts(store) == whole

@@ -102,14 +102,21 @@ def serve(folder: Path, app: str = "lab", notebook: Path = NOTEBOOK) -> Iterator
 
 def open_workbench(page: object, address: str, app: str = "lab", patience: int = 240_000) -> None:
     """Open the page, run all cells in JupyterLab, and wait until the workbench shows its first run."""
-    page.goto(address, timeout=patience)  # type: ignore[attr-defined]
     if app == "lab":
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=patience)  # type: ignore[attr-defined]
-        # The notebook's own indicator says idle before there is a kernel; a command then opens a dialog or is lost.
-        page.wait_for_selector("text=/Python 3.* [|] Idle/", timeout=patience)  # type: ignore[attr-defined]
-        page.click(".lm-MenuBar-itemLabel:text-is('Run')")  # type: ignore[attr-defined]
-        page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")  # type: ignore[attr-defined]
+        run_all_cells(page, address, patience)
+    else:
+        page.goto(address, timeout=patience)  # type: ignore[attr-defined]
     wait_for_run(page, 1, patience)
+
+
+def run_all_cells(page: object, address: str, patience: int = 240_000) -> None:
+    """Open the page in JupyterLab and start all cells."""
+    page.goto(address, timeout=patience)  # type: ignore[attr-defined]
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=patience)  # type: ignore[attr-defined]
+    # The notebook's own indicator says idle before there is a kernel; a command then opens a dialog or is lost.
+    page.wait_for_selector("text=/Python 3.* [|] Idle/", timeout=patience)  # type: ignore[attr-defined]
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")  # type: ignore[attr-defined]
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")  # type: ignore[attr-defined]
 
 
 def wait_for_run(page: object, count: int, patience: int = 60_000) -> None:

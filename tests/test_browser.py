@@ -9,7 +9,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import pytest
-from browser import CHROMIUM, NO_CHROMIUM, chromium, open_workbench, serve, wait_for_run
+from browser import CHROMIUM, NO_CHROMIUM, NOTEBOOK, chromium, open_workbench, run_all_cells, serve, wait_for_run
 
 from lic_lab.codecs import weights
 
@@ -224,5 +224,42 @@ def test_the_voila_page(tmp_path, lab_page):
         frame = bench.map("bits").locator(".lab-frame")
         frame.click(position={"x": 3, "y": 3})
         bench.wait_for_position("bits", 0, 0)
+        assert errors == []
+        assert hosts <= {"127.0.0.1", None, ""}
+
+
+def test_points_of_rd_curves_show_their_pictures_and_open_in_the_workbench(tmp_path):
+    with serve(tmp_path, notebook=NOTEBOOK.with_name("rd_curves.ipynb")) as address, chromium(1440, 1400) as page:
+        errors, hosts = watch(page)
+        run_all_cells(page, address)
+        decoded = page.locator('.lab-map[data-map="decoded-picture"]')
+        page.wait_for_selector('.lab-map[data-map="decoded-picture"][data-run="1"]', timeout=400_000)
+        page.wait_for_selector("text=/BD-rate over VTM on Kodak[.]/", timeout=120_000)  # the last cell
+        chart = page.locator(".lab-rd .js-plotly-plot").first
+        curves = chart.locator(".scatterlayer .trace")
+        curves.first.locator("path.point").first.wait_for(timeout=60_000)
+        chart.scroll_into_view_if_needed()
+
+        def middle(curve, i):
+            box = curves.nth(curve).locator("path.point").nth(i).bounding_box()
+            return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+        seen = set()
+        for i in range(2):  # of mlic+
+            before = int(decoded.get_attribute("data-run"))
+            page.mouse.move(*middle(0, i), steps=4)
+            decoded.and_(page.locator(f'[data-run="{before + 1}"]')).wait_for(timeout=20_000)
+            assert decoded.locator(".lab-title").inner_text() == f"mlic+, q={2 + i}"
+            seen.add(page.locator('.lab-rd [data-number="bpp"] b').inner_text())
+        assert len(seen) == 2
+
+        page.mouse.click(*middle(0, 1))
+        wait_for_run(page, 1, 120_000)
+        estimate = page.locator('.lab-numbers .lab-figure[data-number="bpp"] b').inner_text()
+        assert float(estimate) == pytest.approx(float(max(seen)), rel=0.02)
+        assert page.locator(".lab-controls select").nth(1).input_value().startswith("3")
+
+        page.locator(".lab-rd-controls select").first.select_option(label="MS-SSIM")
+        chart.locator(".ytitle:has-text('MS-SSIM (dB)')").wait_for(timeout=20_000)
         assert errors == []
         assert hosts <= {"127.0.0.1", None, ""}

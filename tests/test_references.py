@@ -390,7 +390,7 @@ def test_savings_are_drawn_within_the_common_range() -> None:
     assert points.get_ydata() == pytest.approx(np.interp(31.0, line.get_xdata(), line.get_ydata()), abs=0.1)
     with pytest.raises(ValueError, match="no quality at which both are known"):
         figures.rate_savings(ANCHOR, {"ours": ([1, 2], [40, 44])})
-    with pytest.raises(ValueError, match="1 to 7"):
+    with pytest.raises(ValueError, match="1 to 14"):
         figures.rate_savings(ANCHOR, {})
 
 

@@ -2,61 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from lic_lab import analysis
-from lic_lab.figures.style import COLUMN, CYCLE, GREY, new, styled
-
-_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+from lic_lab.figures.curves import METRICS, Array, Curve, add_legend, check, looks, ranked
+from lic_lab.figures.style import COLUMN, GREY, new, styled
 
 
 @styled
 def rate_savings(
-    anchor: tuple[ArrayLike, ArrayLike],
-    curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    anchor: tuple[ArrayLike, ArrayLike] | Curve,
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike]] | Sequence[Curve],
     name: str = "anchor",
     width: float = COLUMN,
+    metric: str = "psnr",
+    lowest: float = -100.0,
 ) -> Figure:
-    """Rate that each curve saves over the anchor at the same PSNR, in percent, over the range both cover (Figure 7).
+    """Rate that each curve saves over the anchor at the same quality, in percent, over the range both cover (Figure 7).
 
-    Markers are measured points, lines `analysis.rate_saving`'s interpolation between them. Points outside the anchor's
-    range have nothing to be compared with and are left out.
+    Markers are the curves' points, lines `analysis.rate_saving`'s interpolation between them. Points outside the
+    anchor's range have nothing to be compared with and are left out. A curve with the anchor's name is not drawn, so
+    that the curves of `rd_curves` can be given as they are, and look as they do there.
 
     Parameters
     ----------
-    anchor : (array, array)
-        Bits per pixel and PSNR in dB.
-    curves : mapping
-        Name to (bpp, PSNR), as the anchor; up to seven.
+    anchor : (array, array), or Curve
+        Bits per pixel and quality in dB.
+    curves : mapping, or sequence of Curve
+        Name to (bpp, quality), as the anchor.
     name : str
-        Of the anchor.
+        Of the anchor; a Curve brings its own.
     width : float
         Of the figure in inches.
+    metric : {"psnr", "ms_ssim"}
+        What the quality is.
+    lowest : float
+        Where the axis ends at most, in percent; -100 is twice the anchor's rate. A curve wholly beyond is left out,
+        unless all are.
 
     Raises
     ------
     ValueError
-        Without curves, for more than seven, or for one that shares no PSNR with the anchor.
+        Without curves, for more than can be told apart, or for one that shares no quality with the anchor.
     """
-    if not 1 <= len(curves) <= len(_MARKS):
-        raise ValueError(f"there are {len(curves)} curves; give 1 to {len(_MARKS)}")
-    figure = new(width, 0.78 * width)
+    if metric not in METRICS:
+        raise ValueError(f"metric is {metric!r}; it must be one of {', '.join(METRICS)}")
+    if isinstance(anchor, Curve):
+        name, anchor = anchor.name, anchor.points
+    drawn = [Curve(label, *points) for label, points in curves.items()] if isinstance(curves, Mapping) else curves
+    check(drawn)
+    pairs = list(zip(drawn, looks(drawn), strict=True))
+    kept = [pairs[i] for i in ranked(drawn) if drawn[i].name != name]
+    if not kept:
+        raise ValueError(f"the only curve is the anchor, {name}; give another")
+    savings = [_saving(anchor, curve, name) for curve, _ in kept]
+    if any(saving.max() > lowest for _, saving in savings):
+        kept, savings = zip(*((k, s) for k, s in zip(kept, savings, strict=True) if s[1].max() > lowest), strict=True)
+    figure = new(width, (0.5 if width > 1.5 * COLUMN else 0.68) * width)
     ax = figure.subplots()
-    for (label, curve), colour, mark in zip(curves.items(), CYCLE, _MARKS, strict=False):
-        quality, saving = analysis.rate_saving(anchor, curve)
-        ax.plot(quality, saving, color=colour)
-        points = np.atleast_1d(np.asarray(curve[1], dtype=float))
+    for (curve, look), (quality, saving) in zip(kept, savings, strict=True):
+        line = {key: look[key] for key in ("color", "linewidth", "linestyle")}
+        ax.plot(quality, saving, **line)
+        points = curve.points[1]
         known = points[(points >= quality[0]) & (points <= quality[-1])]
-        at, value = analysis.rate_saving(anchor, curve, at=known) if known.size else (quality[:0], saving[:0])
-        ax.plot(at, value, mark, color=colour, markersize=4.5)
-        ax.plot([], [], color=colour, marker=mark, markersize=4.5, label=label)
+        at, value = analysis.rate_saving(anchor, curve.points, at=known) if known.size else (quality[:0], saving[:0])
+        ax.plot(at, value, **{**look, "linestyle": "none"})
     ax.axhline(0, color=GREY, linewidth=0.8)
     ax.margins(x=0.06, y=0.14)
-    low, high = ax.dataLim.intervaly
+    if ax.get_ylim()[0] < lowest <= min(0, max(saving.max() for _, saving in savings)):
+        top = max(0.0, float(ax.dataLim.y1))
+        ax.set_ylim(lowest, top + 0.14 * (top - lowest))
+    low, high = max(float(ax.dataLim.y0), lowest), float(ax.dataLim.y1)
     below = high > -low  # the name stands where fewer curves are
     ax.annotate(
         name,
@@ -68,6 +87,13 @@ def rate_savings(
         va="top" if below else "bottom",
         color=GREY,
     )
-    ax.set(xlabel="PSNR (dB)", ylabel=f"rate saved over {name} (%)")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=1 if len(curves) < 4 else 2)
+    ax.set(xlabel=METRICS[metric], ylabel=f"rate saved over {name} (%)")
+    add_legend(figure, *zip(*kept, strict=True))
     return figure
+
+
+def _saving(anchor: tuple[ArrayLike, ArrayLike], curve: Curve, name: str) -> tuple[Array, Array]:
+    try:
+        return analysis.rate_saving(anchor, curve.points)
+    except ValueError as error:
+        raise ValueError(f"{curve.name} can't be set against {name}: {error}") from None

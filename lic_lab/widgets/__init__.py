@@ -6,7 +6,10 @@ with warnings.catch_warnings():  # CompressAI calls torch.jit.script, which torc
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
     import compressai.models  # noqa: F401
 
+from lic_lab.widgets.charts import rd_chart, saving_chart
+from lic_lab.widgets.operating_points import measure
+from lic_lab.widgets.rd import RDExplorer
 from lic_lab.widgets.references import ReferenceExplorer
 from lic_lab.widgets.workbench import Workbench
 
-__all__ = ["ReferenceExplorer", "Workbench"]
+__all__ = ["RDExplorer", "ReferenceExplorer", "Workbench", "measure", "rd_chart", "saving_chart"]

@@ -57,8 +57,12 @@ class Workbench(widgets.VBox):
 
     Parameters
     ----------
-    image : path, optional
+    image : path or Picture, optional
         What to open first; by default the first photograph.
+    quality : int, optional
+        Rate point to begin with; by default the lowest.
+    components : dict of str to str, optional
+        Components to begin with, as the shared latent's ``swap`` takes them.
 
     Attributes
     ----------
@@ -68,7 +72,9 @@ class Workbench(widgets.VBox):
         The controls, in the order of the Tab key.
     """
 
-    def __init__(self, image: str | Path | None = None) -> None:
+    def __init__(
+        self, image: str | Path | Picture | None = None, quality: int | None = None, components: Choice | None = None
+    ) -> None:
         super().__init__()
         self.session = Session()
         self.run: Run | None = None
@@ -80,7 +86,7 @@ class Workbench(widgets.VBox):
         self._pictures: dict[str, Path | Picture] = dict(photographs())
         self._build()
         self._listen()
-        self._start(image)
+        self._start(image, quality, components)
 
     # -- the page ----------------------------------------------------------------------------------
 
@@ -197,24 +203,63 @@ class Workbench(widgets.VBox):
         for field in (self.row, self.column):
             field.observe(self._on_field, "value")
 
-    def _start(self, image: str | Path | None) -> None:
+    def _start(self, image: str | Path | Picture | None, quality: int | None, components: Choice | None) -> None:
+        self._quiet = True
         try:
-            self.quality.options = [
-                (f"{quality}  (λ = {lmbda:g})", quality) for quality, lmbda in self.session.qualities().items()
-            ]
+            self.quality.options = [(f"{q}  (λ = {lmbda:g})", q) for q, lmbda in self.session.qualities().items()]
+            self.quality.value = self.quality.options[0][1]
         except EXPECTED as error:
             for control in (self.photo, self.upload, self.path, self.quality, *self.parts.values(), self.pin):
                 control.disabled = True
             self._say(str(error))
             return
-        self.quality.value = self.quality.options[0][1]
+        finally:
+            self._quiet = False
         self._settled = self._values()
-        if image is not None:
+        self._set(quality, components)
+        if isinstance(image, Picture):
+            self.open_picture(image)
+        elif image is not None:
             self._open(Path(image))
         if self.run is None:
             words = self.message.value
             self._analyse(self._picture(self.photo.value))
             self.message.value = words or self.message.value
+
+    def open_picture(self, picture: Picture, quality: int | None = None, components: Choice | None = None) -> None:
+        """Show a picture, which joins the menu of photographs; at this rate point and with these components, if given.
+
+        Raises
+        ------
+        ValueError
+            For a rate point without weights.
+        """
+        self._set(quality, components)
+        title = next((title for title, known in self._pictures.items() if known is picture), picture.name)
+        while self._pictures.get(title, picture) is not picture:  # another file of that name
+            title += " (again)"
+        self._pictures[title] = picture
+        self._quiet = True
+        try:
+            if title not in self.photo.options:
+                self.photo.options = [*self.photo.options, title]
+            self.photo.value = title
+        finally:
+            self._quiet = False
+        self._analyse(picture)
+
+    def _set(self, quality: int | None, components: Choice | None) -> None:
+        """Set the menus of the codec, without a run."""
+        have = [value for _, value in self.quality.options]
+        if quality is not None and quality not in have:
+            raise ValueError(f"quality is {quality!r}; there are weights for {', '.join(map(str, have))}")
+        self._quiet = True
+        try:
+            self.quality.value = self.quality.value if quality is None else quality
+        finally:
+            self._quiet = False
+        if components is not None:
+            self._offer(dict.fromkeys(MENU, "none") | components)
 
     # -- what the user does ------------------------------------------------------------------------
 
@@ -308,17 +353,7 @@ class Workbench(widgets.VBox):
         except EXPECTED as error:
             self._say(_words(error))
             return
-        title = picture.name
-        while title in self._pictures:  # another file of that name
-            title += " (again)"
-        self._pictures[title] = picture
-        self._quiet = True
-        try:
-            self.photo.options = [*self.photo.options, title]
-            self.photo.value = title
-        finally:
-            self._quiet = False
-        self._analyse(picture)
+        self.open_picture(picture)
 
     def _analyse(self, picture: Picture | None) -> None:
         """Run what the menus say. On an error, words, and the menus and all that is shown stay as they were."""

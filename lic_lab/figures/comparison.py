@@ -1,0 +1,94 @@
+"""Rows of a BD-rate table, and of BD-rate against complexity, from curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from lic_lab.figures.curves import Curve
+
+SIZE = (512, 768)  # pixels, of which multiply-adds are counted: Kodak's
+PUBLISHED = {  # names of published curves: the codec of ours that has the published dimensions
+    "factorized": "factorized",
+    "hyperprior": "hyperprior",
+    "mean-scale": "mean-scale",
+    "joint autoregressive": "joint-autoregressive",
+    "ChARM": "charm",
+    "MLIC": "mlic",
+    "MLIC+": "mlic+",
+}
+
+
+def compare(curves: Mapping[str, Sequence[Curve]], anchor: str, costs: bool = True) -> list[dict[str, Any]]:
+    """BD-rate of each curve over the anchor, and what its codec costs.
+
+    Points that need more bits than another for no more quality are left out first (`Curve.rising`).
+
+    Parameters
+    ----------
+    curves : mapping
+        ``"psnr"`` and ``"ms_ssim"``, or one of them, to the curves with that quality.
+    anchor : str
+        Name of one of the curves, in each metric.
+    costs : bool
+        Count multiply-adds and parameters too, of our implementation: of published points' codecs in the published
+        dimensions. It takes seconds a codec.
+
+    Returns
+    -------
+    list of dict
+        What `bd_rate_table` and `bd_rate_complexity` take: ``codec``, ``source``, ``bd_rate_percent``,
+        ``bd_psnr_db``, ``bd_rate_ms_ssim_percent``, ``decoder_kmacs_per_pixel``, ``kmacs_per_pixel``, ``parameters``;
+        None where there is no value; and ``why``, which says why there is no BD-rate.
+
+    Raises
+    ------
+    ValueError
+        When no curve has the anchor's name.
+    """
+    from lic_lab.evaluation.bdrate import bd_psnr, bd_rate
+
+    rows: dict[str, dict[str, Any]] = {}
+    for metric, found in curves.items():
+        over = next((curve for curve in found if curve.name == anchor), None)
+        if over is None:
+            raise ValueError(f"the anchor is {anchor!r}, which is none of {', '.join(c.name for c in found) or 'none'}")
+        for curve in found:
+            if curve is over:
+                continue
+            row = rows.setdefault(curve.name, {"codec": curve.name, "source": curve.source, "why": ""})
+            pair = over.rising().points, curve.rising().points
+            try:
+                if metric == "psnr":
+                    row["bd_rate_percent"] = bd_rate(*pair).value
+                    row["bd_psnr_db"] = bd_psnr(*pair).value
+                else:
+                    row["bd_rate_ms_ssim_percent"] = bd_rate(*pair).value
+            except ValueError as error:
+                row["why"] = str(error)
+            if costs and "parameters" not in row:
+                row |= cost(curve)
+    return list(rows.values())
+
+
+def cost(curve: Curve) -> dict[str, Any]:
+    """``parameters``, ``kmacs_per_pixel``, ``decoder_kmacs_per_pixel`` of a curve's codec, if it is one of ours."""
+    if curve.family == "ours" and curve.coder is not None:
+        return dict(_cost(*curve.coder))
+    return dict(_cost(PUBLISHED[curve.name])) if curve.published and curve.name in PUBLISHED else {}
+
+
+@lru_cache(maxsize=64)
+def _cost(name: str, configuration: str = "") -> dict[str, Any]:
+    from lic_lab.codecs.registry import create
+    from lic_lab.evaluation.coders import Learned, parse
+    from lic_lab.evaluation.complexity import complexity
+
+    codec = Learned(name, *parse(configuration)).codec if configuration else create(name, "paper")
+    parts = complexity(codec, *SIZE)
+    return {
+        "parameters": sum(part["parameters"] for part in parts),
+        "kmacs_per_pixel": sum(part["macs_per_pixel"] for part in parts) / 1e3,
+        "decoder_kmacs_per_pixel": sum(p["macs_per_pixel"] for p in parts if p["module"] not in ("g_a", "h_a")) / 1e3,
+    }

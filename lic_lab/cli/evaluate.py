@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lic_lab.cli.console import add_json, at_work, positive, print_json, print_table, shared_data
+from lic_lab.cli.console import Parser, add_json, at_work, positive, print_json, print_table, shared_data
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLUSTER_IN_FLIGHT = 256  # jobs handed to a cluster at a time, which may grow meanwhile
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[Parser]) -> None:
     """The command's arguments."""
     parser = commands.add_parser(
         "evaluate",

@@ -127,7 +127,7 @@ def _sweep(
     from lic_lab.evaluation.sweep import sweep, walk
 
     failures = 0
-    with _executor(args) as (executor, in_flight), tqdm(total=total, unit="image") as bar:
+    with _executor(args) as (executor, in_flight), tqdm(total=total, unit="result") as bar:
 
         def progress(finished: int, failed: int) -> None:
             nonlocal failures

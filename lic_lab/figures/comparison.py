@@ -38,9 +38,10 @@ def compare(curves: Mapping[str, Sequence[Curve]], anchor: str, costs: bool = Tr
     Returns
     -------
     list of dict
-        What `bd_rate_table` and `bd_rate_complexity` take: ``codec``, ``source``, ``bd_rate_percent``,
-        ``bd_psnr_db``, ``bd_rate_ms_ssim_percent``, ``decoder_kmacs_per_pixel``, ``kmacs_per_pixel``, ``parameters``;
-        None where there is no value; and ``why``, which says why there is no BD-rate.
+        What `bd_rate_table` and `bd_rate_complexity` take: ``codec``, ``source``, ``bd_rate_percent``, ``low_db`` and
+        ``high_db`` (the PSNR it was taken over), ``bd_psnr_db``, ``bd_rate_ms_ssim_percent``,
+        ``decoder_kmacs_per_pixel``, ``kmacs_per_pixel``, ``parameters``; None where there is no value; and ``why``,
+        which says why there is no BD-rate.
 
     Raises
     ------
@@ -61,7 +62,8 @@ def compare(curves: Mapping[str, Sequence[Curve]], anchor: str, costs: bool = Tr
             pair = over.rising().points, curve.rising().points
             try:
                 if metric == "psnr":
-                    row["bd_rate_percent"] = bd_rate(*pair).value
+                    delta = bd_rate(*pair)
+                    row |= {"bd_rate_percent": delta.value, "low_db": delta.low, "high_db": delta.high}
                     row["bd_psnr_db"] = bd_psnr(*pair).value
                 else:
                     row["bd_rate_ms_ssim_percent"] = bd_rate(*pair).value

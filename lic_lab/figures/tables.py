@@ -9,6 +9,8 @@ from typing import Any
 STYLES = ("latex", "markdown")
 _COLUMNS = {  # key of a row: heading, unit, format, and whether the lowest or the highest value is the best
     "bd_rate_percent": ("BD-rate, PSNR", "%", "+.2f", min),
+    "low_db": ("from", "dB", ".1f", None),  # the PSNR it was compared over: codecs with few points cover little
+    "high_db": ("to", "dB", ".1f", None),
     "bd_rate_ms_ssim_percent": ("BD-rate, MS-SSIM", "%", "+.2f", min),
     "bd_psnr_db": ("BD-PSNR", "dB", "+.2f", max),
     "decoder_kmacs_per_pixel": ("decoder", "kMACs/pixel", ",.1f", None),
@@ -32,9 +34,9 @@ def bd_rate_table(rows: Sequence[Mapping[str, Any]], anchor: str, style: str = "
     Parameters
     ----------
     rows : sequence of mapping
-        ``codec`` (its name) and any of ``bd_rate_percent``, ``bd_rate_ms_ssim_percent``, ``bd_psnr_db``,
-        ``decoder_kmacs_per_pixel``, ``kmacs_per_pixel``, ``decode_seconds``, ``parameters``; None where a value is
-        not known; ``source`` of published points.
+        ``codec`` (its name) and any of ``bd_rate_percent``, ``low_db``, ``high_db``, ``bd_rate_ms_ssim_percent``,
+        ``bd_psnr_db``, ``decoder_kmacs_per_pixel``, ``kmacs_per_pixel``, ``decode_seconds``, ``parameters``; None
+        where a value is not known; ``source`` of published points.
     anchor : str
         What the rows are set against.
     style : {"latex", "markdown"}

@@ -228,8 +228,9 @@ def test_the_voila_page(tmp_path, lab_page):
         assert hosts <= {"127.0.0.1", None, ""}
 
 
-def test_points_of_rd_curves_show_their_pictures_and_open_in_the_workbench(tmp_path):
-    with serve(tmp_path, notebook=NOTEBOOK.with_name("rd_curves.ipynb")) as address, chromium(1440, 1400) as page:
+def test_points_of_rd_curves_show_their_pictures_and_open_in_the_workbench(tmp_path, lab_page):
+    with serve(tmp_path, notebook=NOTEBOOK.with_name("rd_curves.ipynb")) as address:
+        page = lab_page[0].page.context.browser.new_page(viewport={"width": 1440, "height": 1400})
         errors, hosts = watch(page)
         run_all_cells(page, address)
         decoded = page.locator('.lab-map[data-map="decoded-picture"]')

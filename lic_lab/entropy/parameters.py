@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lic_lab.entropy.order import CodingOrder
 from lic_lab.layers.pointwise import Pointwise
 from lic_lab.layers.tap import recording, tap
+from lic_lab.layers.weighted_softmax import weighted_softmax
 
 TRUST_MIN = 2.0**-12  # the smallest that exact arithmetic can tell from zero [ours]; the authors' code has 1e-8
 
@@ -149,12 +150,9 @@ class Progressive(nn.Module):
         if not self.mixture:
             return predicted[-1].chunk(2, 1)
         mu, log_sigma, logit = torch.stack(list(predicted), -1).chunk(3, 1)  # (B, M, n, K)
-        weight = logit.softmax(-1)
-        if len(predicted) > 1:
-            sure = torch.ones_like(trust)
-            weight = weight * torch.stack((sure, trust.clamp(min=TRUST_MIN), sure)[: len(predicted)], -1)
-            weight = weight / weight.sum(-1, keepdim=True)
-        return mu, log_sigma, weight
+        sure = torch.ones_like(trust)
+        factor = torch.stack((sure, trust.clamp(min=TRUST_MIN), sure)[: len(predicted)], -1)  # (B, 1, n, K)
+        return mu, log_sigma, weighted_softmax(logit, factor)
 
 
 class Direct(nn.Module):

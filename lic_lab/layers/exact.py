@@ -168,6 +168,12 @@ def _softmax(x: Tensor, dim: int) -> Tensor:
     return to_grid(e / e.sum(dim, keepdim=True), FINE)  # the sum of up to 2^30 is exact
 
 
+def _weighted_softmax(x: Tensor, factor: Tensor) -> Tensor:
+    x = to_grid(x)
+    e = _looked_up("exp", x.amax(-1, keepdim=True) - x) * to_grid(factor)  # 34 bits after the point
+    return to_grid(e / e.sum(-1, keepdim=True))
+
+
 def _sum(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if not x.is_floating_point():
         return torch.sum(x, *args, **kwargs)
@@ -238,6 +244,7 @@ _OF_SUMS: dict[str, Callable[..., Any]] = {
     "store": _store,
     "most_similar": _most_similar,
     "softmax": _softmax,
+    "weighted_softmax": _weighted_softmax,
     "gelu": _gelu,
     "tanh": _tanh,
     "sum": _sum,

@@ -30,7 +30,6 @@ PUBLISHED = (  # of --published without names
     "bmshj2018-hyperprior",
     "bmshj2018-factorized",
 )
-IMAGES = {"kodak": 24, "tecnick": 100}  # of the sets whose points are published
 
 
 def add(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -112,6 +111,8 @@ def _means(files: list[str]) -> Any:
 
 def _check_images(args: argparse.Namespace) -> None:
     """Refuse to set published points beside means over other images."""
+    from lic_lab.evaluation.published import IMAGES
+
     images = int(_means(args.results)["images"].max())
     if images != IMAGES.get(args.dataset, images):
         raise ValueError(

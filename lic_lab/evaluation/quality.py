@@ -22,6 +22,11 @@ PEAK = 255
 SMALLEST = 161  # pixels a side that MS-SSIM needs: its window of 11 still fits after four halvings
 
 
+def bits_per_pixel(strings: Iterable[bytes], pixels: NDArray[np.uint8]) -> float:
+    """bpp of the strings that an image (H, W, 3) was coded to."""
+    return 8 * sum(map(len, strings)) / (pixels.shape[0] * pixels.shape[1])
+
+
 def mse(x: NDArray[np.uint8], x_hat: NDArray[np.uint8]) -> float:
     """Mean squared error over pixels and channels, in squared 8-bit steps.
 

@@ -38,7 +38,7 @@ from pathlib import Path
 import lic_lab
 from lic_lab.evaluation.classical import CLASSICAL
 from lic_lab.evaluation.coders import Coder, Point, coder
-from lic_lab.evaluation.quality import ms_ssim, mse, psnr
+from lic_lab.evaluation.quality import bits_per_pixel, ms_ssim, mse, psnr
 from lic_lab.evaluation.results import Row, Store
 
 ATTEMPTS = 3  # times that a job may be there when a process dies, before it is given up
@@ -244,7 +244,7 @@ def _measured(built: Coder, job: Job) -> Row:
     return {
         "height": pixels.shape[0],
         "width": pixels.shape[1],
-        "bpp": 8 * sum(map(len, strings)) / (pixels.shape[0] * pixels.shape[1]),
+        "bpp": bits_per_pixel(strings, pixels),
         "psnr": psnr(pixels, decoded),
         "mse": mse(pixels, decoded),
         "ms_ssim": ms_ssim(pixels, decoded),

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from lic_lab.evaluation.classical import CLASSICAL
 from lic_lab.evaluation.coders import Coder, Learned
-from lic_lab.evaluation.quality import ms_ssim, psnr
+from lic_lab.evaluation.quality import bits_per_pixel, ms_ssim, psnr
 from lic_lab.figures.operating_points import subject
 from lic_lab.figures.png import image_png
 from lic_lab.image import Picture, Source, read, to_uint8
@@ -87,7 +87,7 @@ def measure(images: Mapping[str, Source], coders: Iterable[Coder], progress: boo
                 picture=picture,
                 codec=coder.name,
                 configuration=coder.configuration,
-                bpp=8 * sum(map(len, strings)) / (pixels.shape[0] * pixels.shape[1]),
+                bpp=bits_per_pixel(strings, pixels),
                 psnr=psnr(pixels, decoded),
                 ms_ssim=ms_ssim(pixels, decoded),
                 png=display_png(decoded),

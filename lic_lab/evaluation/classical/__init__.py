@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lic_lab.evaluation.classical import bpg, hevc, jpeg_xl, pillow, reference_software
-from lic_lab.evaluation.quality import psnr
+from lic_lab.evaluation.quality import bits_per_pixel, psnr
 
 
 class Library(Protocol):
@@ -194,8 +194,7 @@ def _need(name: str) -> None:
 def point(pixels: NDArray[np.uint8], coder: Classical) -> tuple[float, float]:
     """(bpp of the file, PSNR in dB) of one setting on one image, uint8 (H, W, 3)."""
     strings = coder.encode(pixels)
-    bpp = 8 * sum(map(len, strings)) / (pixels.shape[0] * pixels.shape[1])
-    return bpp, psnr(pixels, coder.decode(strings))
+    return bits_per_pixel(strings, pixels), psnr(pixels, coder.decode(strings))
 
 
 def psnr_at(pixels: NDArray[np.uint8], name: str, bpp: float) -> float:

@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -123,6 +123,27 @@ def wait_for_run(page: object, count: int, patience: int = 60_000) -> None:
     """Wait until run number `count` is on the screen: numbers, picture and bit map."""
     for name in ("picture", "bits"):
         page.wait_for_selector(f'.lab-map[data-map="{name}"][data-run="{count}"]', timeout=patience)  # type: ignore[attr-defined]
+
+
+def eventually(page: object, condition: Callable[[], bool], patience: float = 20) -> None:
+    """Wait until a condition holds: parts of a page follow one another, and a slow machine shows the time between.
+
+    Raises
+    ------
+    AssertionError
+        When it still does not hold after `patience` seconds; what it raised itself, if it did.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            if condition():
+                return
+            failure: Exception = AssertionError(f"not within {patience:g} s")
+        except (AssertionError, ValueError, IndexError) as error:  # of a part that is not there yet
+            failure = error
+        if time.monotonic() > end:
+            raise failure
+        page.wait_for_timeout(50)  # type: ignore[attr-defined]
 
 
 def _free_port() -> int:

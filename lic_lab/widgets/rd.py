@@ -156,6 +156,7 @@ class RDExplorer(widgets.VBox):
                 readout=_size(point),
                 description=f"{point.picture.name}, original",
             )
+        self.numbers.value = self._words(point)
         self.picture.show(
             point.png,
             title=f"{point.subject}, {point.configuration}",
@@ -163,7 +164,6 @@ class RDExplorer(widgets.VBox):
             description=f"{point.picture.name} by {point.subject}, {point.configuration}",
             run=self.picture.run + 1,
         )
-        self.numbers.value = self._words(point)
         self._ring()
 
     def open_in_workbench(self, point: OperatingPoint) -> None:

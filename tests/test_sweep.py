@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -232,6 +233,46 @@ def test_a_killed_worker_of_a_cluster_loses_nothing(images, points, whole, tmp_p
         sweep.sweep(points, sweep.walk([images]), store, executor, 16, kill_one)
         assert facts(store) == whole
     assert np.sum(reported, axis=0).tolist() == [len(whole), 0]
+
+
+@pytest.mark.slow
+def test_a_lost_scheduler_ends_the_sweep_and_loses_nothing_that_was_measured(images, points, whole, tmp_path):
+    pytest.importorskip("distributed")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{found.getsockname()[1]}"
+    environment = {**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5"}  # how long a worker looks for it
+
+    def dask(name, *arguments):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *arguments, "--no-dashboard"]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    reported = []
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2])
+    worker = dask("worker", address, "--nthreads", "1", "--no-nanny")
+    try:
+        with Store(tmp_path / "r.sqlite") as store:
+
+            def kill_scheduler(finished, failed):
+                reported.append((finished, failed))
+                if len(reported) == 5:
+                    scheduler.kill()
+
+            with (
+                pytest.raises(ValueError, match="is its scheduler still there.*run this again to go on"),
+                sweep.cluster(address) as executor,
+            ):
+                sweep.sweep(points, sweep.walk([images]), store, executor, 4, kill_scheduler)
+            measured = len(store)
+            assert 5 <= measured < len(whole)
+            here = Here()
+            sweep.sweep(points, sweep.walk([images]), store, lambda: here, 4)
+            assert facts(store) == whole
+        assert len(here.jobs) == len(whole) - measured
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
 
 
 def test_a_cluster_that_is_not_there_is_told(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -146,6 +147,7 @@ def _executor(args: argparse.Namespace) -> Iterator[tuple[Callable[[], Executor]
 
     if args.scheduler:
         with cluster(args.scheduler) as executor:
+            logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is told in our words
             yield executor, CLUSTER_IN_FLIGHT
     else:
         workers = args.workers or cores()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 
+from lic_lab import shipped
 from lic_lab.codecs.codec import Codec
 
 QUALITIES = {1: 0.0018, 2: 0.0035, 3: 0.0067, 4: 0.013, 5: 0.025, 6: 0.0483}  # CompressAI's, for MSE
@@ -33,8 +33,8 @@ class WeightsError(ValueError):
 
 
 def folder() -> Path:
-    """Where the weights are: ``LIC_LAB_WEIGHTS``, or ``data/weights`` beside the package."""
-    return Path(os.environ.get("LIC_LAB_WEIGHTS", Path(__file__).parents[2] / "data" / "weights"))
+    """Where the weights are: ``LIC_LAB_WEIGHTS``, or those that come with the package."""
+    return shipped.folder("weights", "LIC_LAB_WEIGHTS")
 
 
 def cards(name: str | None = None) -> list[dict[str, Any]]:

@@ -11,13 +11,13 @@ can't be compared with curves over the other: at the same rate the test set's PS
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from lic_lab import shipped
 from lic_lab.evaluation.bdrate import METHODS, bd_rate
 from lic_lab.evaluation.quality import ms_ssim_db
 
@@ -47,8 +47,8 @@ SAME = {  # what papers' tables call the curves that there are points of
 
 
 def folder() -> Path:
-    """Where the tables are: ``LIC_LAB_PUBLISHED``, or ``data/published`` beside the package."""
-    return Path(os.environ.get("LIC_LAB_PUBLISHED", Path(__file__).parents[2] / "data" / "published"))
+    """Where the tables are: ``LIC_LAB_PUBLISHED``, or those that come with the package."""
+    return shipped.folder("published", "LIC_LAB_PUBLISHED")
 
 
 def points(dataset: str | None = None, codec: str | None = None, optimized_for: str | None = None) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from lic_lab.entropy.rans import Encoder
 from lic_lab.layers import exact as module
 from lic_lab.layers.attention import attend
 from lic_lab.layers.exact import FUNCTIONS, GRID, InexactError, exact, table, to_grid
+from lic_lab.layers.nearest import Past
 
 LAYERS: dict[str, nn.Module] = {
     "conv": nn.Conv2d(24, 17, 5, padding=2, stride=2),
@@ -175,15 +176,52 @@ def test_weights_that_change_are_rounded_anew() -> None:
         torch.testing.assert_close(after, 2 * before, atol=1e-3, rtol=1e-3)
 
 
+@contextmanager
+def float32_products_in(precision: str) -> Iterator[None]:
+    of_matrices = torch.backends.mkldnn.matmul
+    before = of_matrices.fp32_precision
+    of_matrices.fp32_precision = precision
+    try:
+        yield
+    finally:
+        of_matrices.fp32_precision = before
+
+
+CONDITIONS = {
+    "two threads": lambda: number_of_threads(2),
+    "no MKL-DNN": lambda: torch.backends.mkldnn.flags(enabled=False),
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "float32 in bfloat16": lambda: float32_products_in("bf16"),
+}
+
+
 @pytest.mark.parametrize("name", registry.names())
 def test_a_stream_decodes_under_every_condition(name: str) -> None:
-    """With one thread and two, with MKL-DNN and without: the same latent, to the last bit."""
-    codec = lively(name)
+    """Threads, libraries and torch's leave to compute with fewer bits: the same latent, to the last bit."""
+    codec, x = lively(name), photograph("chelsea", 120, 190)
     with number_of_threads(1):
-        coded = codec.encode(photograph("chelsea", 120, 190))
-    for threads, mkldnn in ((2, True), (1, False)):
-        with number_of_threads(threads), torch.backends.mkldnn.flags(enabled=mkldnn):
-            assert torch.equal(codec.decode(coded.strings, coded.shape), coded.y_hat), (threads, mkldnn)
+        coded = codec.encode(x)
+        for words, condition in CONDITIONS.items():
+            with condition():
+                assert torch.equal(codec.decode(coded.strings, coded.shape), coded.y_hat), words
+
+
+@pytest.mark.parametrize("condition", ["autocast", "float32 in bfloat16"])
+def test_a_search_among_like_vectors_is_the_same_under_every_condition(condition: str) -> None:
+    """Some are so alike that bfloat16 can't tell them apart."""
+    g = torch.Generator().manual_seed(0)
+    kinds, kind = torch.randint(-50, 51, (1, 40, 64), generator=g), torch.randint(40, (200,), generator=g)
+    vectors = (kinds[:, kind] + torch.randint(-2, 3, (1, 200, 64), generator=g)).double()
+
+    def found() -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), exact():
+            past = Past(vectors, 200, 64)
+            past.add(vectors, torch.arange(200))
+            return past.most_similar(vectors, torch.arange(200))
+
+    expected = found()
+    with CONDITIONS[condition]():
+        assert all(map(torch.equal, found(), expected))
 
 
 def test_wavefronts_give_the_stream_of_coding_position_by_position() -> None:

@@ -24,7 +24,8 @@ both; docs/bitstream.md says what is guaranteed, and what it costs in time and b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
@@ -46,9 +47,14 @@ class InexactError(TypeError):
     """An operation that `exact` can't vouch for."""
 
 
-def exact() -> TorchFunctionMode:
-    """Context in which tensors are computed exactly; see the module. Use it under ``torch.no_grad()``."""
-    return _Exact()
+@contextmanager
+def exact() -> Iterator[None]:
+    """Context in which tensors are computed exactly; see the module. Use it under ``torch.no_grad()``.
+
+    Autocast is off inside: float64 does not heed it, but what `layers.nearest` sorts out in float32 would.
+    """
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _Exact():
+        yield
 
 
 class _Exact(TorchFunctionMode):

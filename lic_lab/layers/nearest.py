@@ -99,7 +99,7 @@ def most_similar(
 
 def _best(q: Tensor, keys: Tensor, reciprocals: Tensor, hidden: Tensor | None, best: Tensor) -> tuple[Tensor, Tensor]:
     """Best score q k / |k| and index of its key, (B, n), of equals the first; -inf where none is above `best`."""
-    if q.dtype == torch.float64 and torch.get_float32_matmul_precision() == "highest":
+    if q.dtype == torch.float64 and _float32_is_whole():
         scores = _scores(q.float(), keys, reciprocals.float(), hidden)
         highest, at = scores.max(-1)
         # A sum of D products, in whatever order, errs by at most D 2^-24 of its terms' absolute values, which are
@@ -120,6 +120,14 @@ def _best(q: Tensor, keys: Tensor, reciprocals: Tensor, hidden: Tensor | None, b
             return found.view_as(best), index.view(best.shape)
     found, at = _scores(q, keys.to(q.dtype), reciprocals, hidden).max(-1)
     return found, at
+
+
+def _float32_is_whole() -> bool:
+    """Whether torch has no leave to multiply float32 with fewer bits; then the bound of the error does not hold."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # given through torch.backends.*.fp32_precision, of which this does not know
+        return False
 
 
 def _scores(q: Tensor, keys: Tensor, reciprocals: Tensor, hidden: Tensor | None) -> Tensor:

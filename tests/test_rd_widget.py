@@ -1,5 +1,7 @@
 """The rate-distortion explorer without a browser: menus are set, and hovers and clicks come as plotly sends them."""
 
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import lic_lab as lab
 from lic_lab.evaluation.coders import coder
 from lic_lab.evaluation.quality import ms_ssim, ms_ssim_db, psnr
 from lic_lab.figures.curves import Curve
+from lic_lab.figures.rd import rd_curves
 from lic_lab.widgets.operating_points import WIDEST, display_png
 from lic_lab.widgets.rd import MEAN
 
@@ -170,6 +173,30 @@ def test_the_figure_is_saved_as_a_paper_has_it(explorer, tmp_path, monkeypatch):
     for line, curve in zip(figure.axes[0].lines, explorer.curves(), strict=True):
         np.testing.assert_array_equal(line.get_xydata(), np.transpose(curve.points))
     assert "JPEG" in explorer.saving_figure().axes[0].get_ylabel()
+
+
+@pytest.mark.parametrize("perfect", [{"psnr": np.inf, "ms_ssim": 1.0}, {"ms_ssim": 1.0}])
+def test_points_without_loss_are_left_out_and_named(points, perfect, untrained_weights):
+    of = ("jpeg", "quality=60", "cat")
+    some = [replace(p, **perfect) if (p.codec, p.configuration, p.picture.name) == of else p for p in points]
+    explorer = lab.widgets.RDExplorer(some)
+    assert "JPEG, quality=60" in explorer.message.value
+    for metric, image in product(("psnr", "ms_ssim"), explorer.image.options):
+        explorer.metric.value, explorer.image.value = metric, image
+        assert sorted(len(curve.bpp) for curve in explorer.curves()) == [1, 2, 3]  # mlic+, JPEG, WebP
+    with pytest.raises(ValueError, match="no points with a loss"):
+        lab.widgets.RDExplorer([replace(p, **perfect) for p in points])
+
+
+def test_coders_may_come_one_by_one():
+    found = lab.widgets.measure(PHOTOS, (coder("jpeg", c) for c in JPEG[:2]), progress=False)
+    assert [(p.picture.name, p.configuration) for p in found] == [(name, c) for name in PHOTOS for c in JPEG[:2]]
+
+
+def test_a_figure_that_can_not_be_is_refused_in_words(explorer, monkeypatch):
+    monkeypatch.setattr(explorer, "paper_figure", lambda: rd_curves([]))
+    explorer.save.click()
+    assert "There is no such figure: there are 0 curves" in explorer.message.value
 
 
 def test_mistakes_get_an_answer(points):

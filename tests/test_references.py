@@ -142,7 +142,11 @@ def test_a_codec_without_stages_shows_its_references_by_slice(checkerboard: Trac
         figures.reference_pairs(checkerboard, by="saving")
     bench = ReferenceExplorer(checkerboard, slice=1)
     i, j = bench.map.position
-    assert float(rows_of(bench.table.value)["y"][0]) == pytest.approx(checkerboard.bits[:, i, j].sum(), abs=5.1e-3)
+    bits = checkerboard.bits[checkerboard.channels(1), i, j].sum()
+    assert float(rows_of(bench.table.value)["this slice"][0]) == pytest.approx(bits, abs=5.1e-3)
+    anchor = np.argwhere(checkerboard.parts["anchor"])[5]
+    bench.map.position = anchor.tolist()
+    assert rows_of(bench.table.value)["reference"] == ["none: anchors have none, they are the past"]
 
 
 # -- rates -------------------------------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """The workbench without a browser: menus are set, and what is shown is compared with lab.trace."""
 
+import gc
 import json
 import re
 import shutil
 from datetime import UTC, datetime
 from importlib.metadata import files
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 
+import ipywidgets as widgets
 import numpy as np
 import pytest
 import torch
@@ -17,6 +20,8 @@ from skimage import data
 import lic_lab as lab
 from lic_lab.codecs import weights
 from lic_lab.codecs.shared import MENU, meaningful
+from lic_lab.figures.png import DIFFERENCE, heatmap_png
+from lic_lab.widgets.map import legend
 
 QUALITIES = [card["quality"] for card in weights.cards("shared")]
 pytestmark = pytest.mark.skipif(not QUALITIES, reason=f"there are no trained weights in {weights.folder()}")
@@ -275,12 +280,91 @@ def test_channels_are_sorted_by_their_bits(bench, photo):
 def test_the_correlation_is_that_of_the_normalised_latent(bench, photo):
     trace = expected(bench, photo)
     open_tab(bench, bench.correlation)
-    found = lab.correlation.spatial_correlation(trace.normalised, 3)
+    inside = lab.analysis.inside(trace.normalised, trace.x.shape[:2])  # what lies in the padding is no picture's
+    assert inside.shape != trace.normalised.shape
+    found = lab.correlation.spatial_correlation(inside, 3)
     np.testing.assert_allclose(bench.correlation.values(bench.run.trace), found, atol=1e-4)
     cells = [float(c) for c in re.findall(r"<td>([^<]*)</td>", bench.correlation.table.value)]
     np.testing.assert_allclose(cells, found.ravel(), atol=6e-4)
     bench.pin.click()
     assert "A:" in bench.correlation.table.value
+
+
+def test_slices_of_different_runs_are_compared_only_where_they_are_the_same(bench):
+    open_tab(bench, bench.correlation)
+    bench.channel.value, bench.local.value = "none", "raster"
+    bench.pin.click()  # one slice of all channels
+    bench.local.value, bench.channel.value = "checkerboard", "conv"
+    assert "A:" in words(bench.correlation.table.value)  # over all channels
+    for i in range(len(bench.run.trace.slices)):
+        bench.correlation.slice.value = i
+        assert "A has other slices" in words(bench.correlation.table.value)
+        assert bench.correlation.map_a.layout.display == "none"
+    assert bench.correlation.message.value == bench.message.value == ""
+    bench.local.value = "none"  # and the next run is shown too
+    assert bench.run.trace.combination["local"] == "none" and bench.message.value == ""
+
+
+@pytest.mark.parametrize("side", [16, 48, 64, 100])
+def test_every_tab_takes_a_small_picture(bench, side, tmp_path):
+    path = tmp_path / "small.png"
+    Image.fromarray(data.astronaut()[:side, :side]).save(path)
+    bench.path.value = str(path)
+    bench.local.value, bench.global_.value = "attention", "intra+inter"
+    for panel in bench.panels:
+        open_tab(bench, panel)
+        for menu in [child for child in vars(panel).values() if isinstance(child, widgets.Dropdown)]:
+            for value in [option[1] if isinstance(option, tuple) else option for option in menu.options]:
+                menu.value = value
+                assert bench.message.value == panel.message.value == "", (panel.title, menu.description, value)
+        for position in product((0, bench.row.max), (0, bench.column.max)):
+            bench.row.value, bench.column.value = position
+            assert bench.message.value == panel.message.value == "", (panel.title, position)
+
+
+def test_what_goes_wrong_in_a_tab_s_own_menu_is_said_there_and_forgotten_after(bench, monkeypatch):
+    open_tab(bench, bench.correlation)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.correlation, "values", raises(ValueError("no such thing")))
+        bench.correlation.reach.value = 4
+        assert "no such thing" in words(bench.correlation.message.value)
+    bench.correlation.reach.value = 2
+    assert bench.correlation.message.value == ""
+
+
+def raises(error):
+    def fail(*arguments):
+        raise error
+
+    return fail
+
+
+def test_components_to_begin_with_are_those_that_swap_takes(photo):
+    bench = lab.widgets.Workbench(photo, components={"channel": "conv", "global_": "intra"})
+    assert bench.run.trace.combination == {
+        "channel": "conv",
+        "local": "none",
+        "global": "intra",
+        "refinement": "none",
+    }
+    for wrong, complaint in (
+        ({"local": "chekerboard"}, "local is 'chekerboard'; it must be one of"),
+        ({"spatial": "none"}, "no component is called 'spatial'"),
+        ({"global": "intra"}, "needs the channel context"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            lab.widgets.Workbench(photo, components=wrong)
+        with pytest.raises(ValueError, match=complaint):
+            bench.open_picture(bench.run.trace.picture, components=wrong)
+
+
+@pytest.mark.parametrize("colours", ["viridis", DIFFERENCE])
+def test_the_colour_bar_has_the_map_s_colours_from_end_to_end(colours):
+    stops = re.findall(r"rgb\((\d+), (\d+), (\d+)\)", legend(-1, 1, "", colours)["stops"])
+    low, middle, high = (tuple(map(int, stops[i])) for i in (0, len(stops) // 2, -1))
+    shown = heatmap_png(np.array([[-1.0, 0.0, 1.0]]), size=(16, 48), low=-1, high=1, colours=colours)
+    pixels = np.asarray(Image.open(BytesIO(shown)).convert("RGB"))[8, [8, 24, 40]]
+    np.testing.assert_allclose(pixels, (low, middle, high), atol=2)
 
 
 def test_attention_shows_the_row_and_the_mask_of_the_cursor(bench, photo):
@@ -517,6 +601,13 @@ def test_old_latents_are_forgotten(bench, photo, monkeypatch):
     monkeypatch.setattr(session, "CACHE_BYTES", 1)
     bench.photo.value = "Coffee"
     assert len(bench.session._latents) == 1
+    gc.collect()
+    assert list(bench._read) == ["Coffee"]  # the pictures they were of are read again when they are chosen
+    bpp = number(bench.numbers.value, "bpp")
+    bench.photo.value = photo.name
+    assert bench.message.value == "" and bench.run.trace.picture.name == photo.name
+    bench.photo.value = "Coffee"
+    assert number(bench.numbers.value, "bpp") == bpp
     bench.refinement.value = "lrp"
     assert len(bench.run.latent.pictures) == 1
     assert torch.is_tensor(next(iter(bench.run.latent.pictures.values())))

@@ -7,6 +7,7 @@ combination of the menu has real weights.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 
 from lic_lab.codecs.codec import Codec
@@ -69,6 +70,28 @@ def objection(channel: str, local: str, global_: str, refinement: str = "none") 
 def meaningful(channel: str, local: str, global_: str, refinement: str = "none") -> bool:
     """Whether a combination makes sense, see `objection`."""
     return objection(channel, local, global_, refinement) is None
+
+
+def chosen(choice: Mapping[str, str], onto: Mapping[str, str]) -> dict[str, str]:
+    """The combination `onto` with the entries of `choice` in place of its own; "global" may be called "global_".
+
+    Raises
+    ------
+    ValueError
+        For an unknown component or entry, or a combination without meaning.
+    """
+    found = dict(onto)
+    for part, name in choice.items():
+        part = "global" if part == "global_" else part
+        if part not in MENU:
+            raise ValueError(f"no component is called {part!r}; there are {', '.join(MENU)}")
+        if name not in MENU[part]:
+            raise ValueError(f"{part} is {name!r}; it must be one of {', '.join(MENU[part])}")
+        found[part] = name
+    words = objection(*(found[part] for part in MENU))
+    if words:
+        raise ValueError(words)
+    return found
 
 
 def combinations() -> list[dict[str, str]]:
@@ -136,16 +159,7 @@ class SharedLatent(Codec):
         ValueError
             For an unknown component, or a combination without meaning.
         """
-        choice = {"global" if k == "global_" else k: v for k, v in choice.items()}
-        for part, name in choice.items():
-            if part not in MENU:
-                raise ValueError(f"no component is called {part!r}; there are {', '.join(MENU)}")
-            if name not in MENU[part]:
-                raise ValueError(f"{part} is {name!r}; it must be one of {', '.join(MENU[part])}")
-        wanted = {**self.combination, **choice}
-        words = objection(*wanted.values())
-        if words:
-            raise ValueError(words)
+        wanted = chosen(choice, self.combination)
         slots = {k: v for k, v in wanted.items() if k != "global"} | _GLOBAL[wanted["global"]]
         order = "raster" if wanted["local"] == "raster" else "checkerboard"
         return super().swap(**slots, reference=order if wanted["global"] == "reference" else "none")

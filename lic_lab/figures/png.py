@@ -25,7 +25,7 @@ Array = NDArray[Any]
 Pixels = NDArray[np.uint8]
 
 DIFFERENCE = "RdBu_r"  # diverging: blue below the middle, red above
-_COLOURS = 252  # of a palette's 256 entries; the others are the hidden ground, its hatching and the mark's two tones
+COLOURS = 252  # of a palette's 256 entries; the others are the hidden ground, its hatching and the mark's two tones
 _HIDDEN, _HATCH, _BLACK, _WHITE = 252, 253, 254, 255
 _TONES = ((205, 205, 205), (150, 150, 150), (0, 0, 0), (255, 255, 255))
 
@@ -44,7 +44,7 @@ def palette(colours: str) -> Pixels:
             f"colours is {colours!r}, which matplotlib does not know; use 'viridis', 'cividis' or, for differences, "
             f"{DIFFERENCE!r}"
         )
-    table = matplotlib.colormaps[colours](np.linspace(0, 1, _COLOURS))[:, :3]
+    table = matplotlib.colormaps[colours](np.linspace(0, 1, COLOURS))[:, :3]
     found: Pixels = np.concatenate([np.round(255 * table), _TONES]).astype(np.uint8)
     found.setflags(write=False)
     return found
@@ -257,7 +257,7 @@ def thumbnails_png(
 def colour_bar_png(colours: str = "viridis", *, size: tuple[int, int] = (12, 256)) -> bytes:
     """The colours from low (left; below if higher than wide) to high. It has no text: label its ends in the widget."""
     H, W = size
-    ramp = np.linspace(0, _COLOURS - 1, max(H, W)).round().astype(np.uint8)
+    ramp = np.linspace(0, COLOURS - 1, max(H, W)).round().astype(np.uint8)
     bar = np.broadcast_to(ramp, (H, W)) if W >= H else np.broadcast_to(ramp[::-1, None], (H, W))
     return _encode(np.ascontiguousarray(bar), palette(colours))
 
@@ -285,7 +285,7 @@ def _indices(values: Array, unseen: Array, low: float | None, high: float | None
     if span < 0:
         raise ValueError(f"low is {least:.4g} and high {greatest:.4g}; low must not be above high")
     scaled = np.zeros_like(values) if span == 0 else (np.where(unseen, least, values) - least) / span
-    index = np.round(np.clip(scaled, 0, 1) * (_COLOURS - 1)).astype(np.uint8)
+    index = np.round(np.clip(scaled, 0, 1) * (COLOURS - 1)).astype(np.uint8)
     index[unseen] = _HIDDEN
     return index
 
@@ -307,7 +307,7 @@ def _hatch(drawn: Pixels, side: float) -> None:
 
 def _blend(over: Pixels, drawn: Pixels, table: Pixels, opacity: float) -> Pixels:
     """The map over the picture, which turns grey so that hue means value. Hidden positions dim the picture."""
-    weight = [round(255 * opacity)] * _COLOURS + [165, 165, 0, 0]
+    weight = [round(255 * opacity)] * COLOURS + [165, 165, 0, 0]
     dim = table.copy()
     dim[[_HIDDEN, _HATCH]] = [[25], [120]]
     colour, mask = Image.fromarray(drawn), Image.fromarray(np.array(weight, np.uint8)[drawn])

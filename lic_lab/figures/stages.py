@@ -23,7 +23,8 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
     """Symbols, prediction, error and bits of one channel under each stage, and what each stage adds (Figure 9).
 
     All stages see the same symbols. The bits of a stage are those the symbols would cost if it coded them; the last one
-    does. The hyperprior's own bits (z) aren't in the maps: they belong to no position and no channel.
+    does. Titles count what the maps show, without the positions that hold only padding; the rates above them are of the
+    whole stream. The hyperprior's own bits (z) aren't in the maps: they belong to no position and no channel.
 
     Parameters
     ----------
@@ -45,18 +46,18 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
             f"this trace of {trace.codec!r} has no stages; trace a progressive entropy model, as of the codec "
             "global-reference"
         )
-    M = len(trace.bits)
+    M, pixels = len(trace.bits), maps.size(trace.x)
     if channel is None:
-        channel = int(analysis.highest_channels(trace.bits, 1)[0])
+        channel = int(analysis.highest_channels(analysis.inside(trace.bits, pixels), 1)[0])
     if not 0 <= channel < M:
         raise ValueError(f"channel is {channel}; the latent has channels 0 to {M - 1}")
-    pixels = maps.size(trace.x)
     figure, rows = maps.grid(pixels, width, len(stages), 5, left=0.62, top=0.42)
     symbols = trace.symbols[channel]
     seen = analysis.inside(symbols, pixels)
     limit = float(np.abs(seen).max()) or 1.0
     bits = [stage.bits[channel] for stage in stages]
     change = [analysis.difference(a, b) for a, b in pairwise(bits)]
+    shown = [float(analysis.inside(of, pixels).sum()) for of in bits]  # of what the maps show, without the padding
     # A few positions would leave the rest one colour, such as the first, which has no past.
     most, step = (
         max((float(np.percentile(np.abs(analysis.inside(of, pixels)), 99.5)) for of in several), default=0.0) or 1.0
@@ -74,12 +75,13 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
         off_by = float(np.abs(analysis.inside(error, pixels)).mean())
         axes[1].set_title(f"predicted mean {mean}", fontsize=7, pad=3)
         axes[2].set_title(f"\u0177 {_MINUS} {mean}: off by {off_by:.2f}", fontsize=7, pad=3)
-        axes[3].set_title(f"{bits[i].sum():.0f} bits", fontsize=7, pad=3)
+        axes[3].set_title(f"{shown[i]:.0f} bits", fontsize=7, pad=3)
         if i:
             off = change[i - 1]
             drawn = maps.latent_map(axes[4], off, pixels, -step, step, SIGNED)
-            part = 100 * off.sum() / (bits[i - 1].sum() or 1)
-            axes[4].set_title(f"{off.sum():+.0f} bits, {part:+.1f} %".replace("-", _MINUS), fontsize=7, pad=3)
+            less = shown[i] - shown[i - 1]
+            part = 100 * less / (shown[i - 1] or 1)
+            axes[4].set_title(f"{less:+.0f} bits, {part:+.1f} %".replace("-", _MINUS), fontsize=7, pad=3)
         else:
             axes[4].set_visible(False)
         maps.label_first(axes)
@@ -96,10 +98,10 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
         maps.colour_bar_below(
             last[4], last[4], drawn, "change (bits per position):\nblue saves, red costs", extend="both"
         )
-    share = 100 * bits[-1].sum() / (trace.bits.sum() or 1)
+    share = 100 * shown[-1] / (float(analysis.inside(trace.bits, pixels).sum()) or 1)
     spent = ", ".join(f"{stage.name} {stage.bits.sum() / trace.pixels:.3f}" for stage in stages)
     figure.suptitle(
-        f"channel {channel}, {share:.1f} % of y's bits; all channels, in bpp: {spent}; z {trace.bpp['z']:.3f}",
+        f"channel {channel}, {share:.1f} % of y's bits; the whole stream, in bpp: {spent}; z {trace.bpp['z']:.3f}",
         x=0.5,
         y=1 - 0.06 / figure.get_figheight(),
         va="top",

@@ -104,12 +104,14 @@ class AttentionMaps(Panel):
             )
         )
         visible = int(found.visible.sum())
-        top = np.unravel_index(int(np.nanargmax(weights)), weights.shape)
-        facts = (
-            f"<p class='lab-words'>{query} sees <b>{visible}</b> of {weights.size} positions; most weight, "
-            f"<b>{np.nanmax(weights):.4f}</b>, at row {top[0]}, column {top[1]}; mean distance "
-            f"<b>{analysis.mean_distance(weights, found.position):.1f}</b> positions.</p>"
-        )
+        facts = f"{query} sees <b>{visible}</b> of {weights.size} positions"
+        if visible:
+            top = np.unravel_index(int(np.nanargmax(weights)), weights.shape)
+            facts += (
+                f"; most weight, <b>{np.nanmax(weights):.4f}</b>, at row {top[0]}, column {top[1]}; mean distance "
+                f"<b>{analysis.mean_distance(weights, found.position):.1f}</b> positions"
+            )
+        facts = f"<p class='lab-words'>{facts}.</p>"
         self.words.value = WORDS + facts + nearest
         self.map.title = f"Attention of {NAMES[name]}, slice {self.slice.value}"
         self.map.readout = scene.name_position(weights, "")

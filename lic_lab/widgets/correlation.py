@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipywidgets as widgets
 import numpy as np
 
+from lic_lab import analysis
 from lic_lab.analysis.correlation import spatial_correlation
 from lic_lab.figures.png import DIFFERENCE, heatmap_png
 from lic_lab.tracing import Trace
@@ -17,6 +18,7 @@ WORDS = (
     "positions away. A perfect model leaves 0 everywhere but in the centre. The number to compare is the mean "
     "magnitude off the centre.</p>"
 )
+TOO_SMALL = "The picture has a single row or column of latent positions, so there are no offsets to look at."
 
 
 class Correlation(Panel):
@@ -40,21 +42,31 @@ class Correlation(Panel):
         options = [("all", ALL)] + [(f"slice {i}", i) for i in range(len(scene.run.trace.slices))]
         if list(self.slice.options) != options:
             self.slice.options = options
-        found = self.values(scene.run.trace)
-        other = None if scene.pinned is None else self.values(scene.pinned.trace)
+        run, a = scene.run, scene.pinned
+        alike = a is not None and (self.slice.value == ALL or a.trace.slices == run.trace.slices)
+        found, other = self.values(run.trace), self.values(a.trace) if a is not None and alike else None
+        for map_, values in ((self.map, found), (self.map_a, other)):
+            map_.layout.display = "none" if values is None else ""
+        if found is None:
+            self.table.value = f"<p class='lab-words'>{TOO_SMALL}</p>"
+            return
         limit = max(off_centre(m).max() for m in (found, other) if m is not None) or 1.0
         _draw(self.map, found, limit, scene.count)
-        self.map_a.layout.display = "none" if other is None else ""
         words = f"mean magnitude off the centre: <b>{off_centre(found).mean():.4f}</b>"
         if other is not None:
             _draw(self.map_a, other, limit, scene.count)
             words += f" (A: <b>{off_centre(other).mean():.4f}</b>)"
+        elif a is not None and not alike:
+            words += ". A has other slices, so it is compared over all channels only"
         self.table.value = f"<p class='lab-words'>{words}</p>" + _table(found)
 
-    def values(self, trace: Trace) -> Array:
-        """Correlations by offset, of the chosen channels."""
+    def values(self, trace: Trace) -> Array | None:
+        """Correlations by offset, of the chosen channels inside the picture; a small one has fewer offsets, or none."""
         chosen = slice(None) if self.slice.value == ALL else trace.channels(self.slice.value)
-        return spatial_correlation(trace.normalised[chosen], self.reach.value)
+        height, width = trace.x.shape[:2]
+        normalised = analysis.inside(trace.normalised[chosen], (height, width))
+        reach = min(self.reach.value, *(n - 1 for n in normalised.shape[1:]))
+        return spatial_correlation(normalised, reach) if reach else None
 
 
 def off_centre(values: Array) -> Array:

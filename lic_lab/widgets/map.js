@@ -34,18 +34,26 @@ function render({ model, el }) {
   keepKeys();
 
   let drawn = null;
+  const urls = new Set(); // a picture may be replaced before it was loaded
+  const forget = (but) => {
+    for (const url of urls) {
+      if (url === but) continue;
+      URL.revokeObjectURL(url);
+      urls.delete(url);
+    }
+  };
   const picture = () => {
     const bytes = model.get("value");
     drawn = bytes;
     frame.hidden = !bytes || !bytes.byteLength;
     if (frame.hidden) return;
-    const before = img.src;
     img.onload = () => {
       figure.style.setProperty("--aspect", img.naturalWidth / img.naturalHeight);
-      if (before) URL.revokeObjectURL(before);
+      forget(img.src);
       figure.dataset.run = model.get("run"); // what is now on the screen; tests and the speed benchmark wait for it
     };
     img.src = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+    urls.add(img.src);
   };
   const count = () => {
     if (model.get("value") === drawn && img.complete) figure.dataset.run = model.get("run"); // the same picture again
@@ -121,7 +129,7 @@ function render({ model, el }) {
     for (const [names, listener] of Object.entries(listeners)) {
       for (const name of names.split(" ")) model.off(name, listener);
     }
-    if (img.src) URL.revokeObjectURL(img.src);
+    forget();
   };
 }
 export default { render };

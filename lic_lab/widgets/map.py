@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
 
-from lic_lab.figures.png import palette
+from lic_lab.figures.png import COLOURS, palette
 
 HERE = Path(__file__).parent
 
@@ -62,7 +63,7 @@ class Map(anywidget.AnyWidget):
 
 def legend(low: float, high: float, unit: str, colours: str = "viridis") -> dict[str, str]:
     """Traits of a colour bar from `low` to `high`."""
-    table = palette(colours)[:252][:: 251 // 12]
+    table = palette(colours)[np.linspace(0, COLOURS - 1, 13).round().astype(int)]  # both ends, and the middle
     stops = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b in table.tolist())
     return {"low": figure(low), "high": figure(high), "unit": unit, "stops": stops}
 

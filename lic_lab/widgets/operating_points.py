@@ -75,8 +75,8 @@ def measure(images: Mapping[str, Source], coders: Iterable[Coder], progress: boo
     list of OperatingPoint
         Image by image, in the order of the coders.
     """
-    pictures = [read(source, name=name) for name, source in images.items()]
-    jobs = [(picture, coder) for picture in pictures for coder in list(coders)]
+    pictures, coders = [read(source, name=name) for name, source in images.items()], list(coders)
+    jobs = [(picture, coder) for picture in pictures for coder in coders]
     found = []
     for picture, coder in tqdm(jobs, desc="coding and decoding", unit="picture", disable=not progress):
         pixels = to_uint8(picture.x)

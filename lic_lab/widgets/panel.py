@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import ipywidgets as widgets
 
+from lic_lab.widgets.errors import EXPECTED, error_html, in_words
 from lic_lab.widgets.view import Scene
 
 ALL = -1  # in menus of slices and heads; a menu shows None as nothing chosen
@@ -18,19 +19,23 @@ class Panel(widgets.VBox):
     ----------
     title, tooltip : str
         Of the tab.
+    message : HTML
+        What went wrong with the last choice in one of the tab's own menus.
     """
 
     title: ClassVar[str] = ""
     tooltip: ClassVar[str] = ""
 
     def __init__(self, children: Any = ()) -> None:
-        super().__init__(children)
+        self.message = widgets.HTML()
+        super().__init__([self.message, *children])
         self.add_class("lab-panel")
         self.scene: Scene | None = None
 
     def show(self, scene: Scene) -> None:
         """A run, a pin or the opening of the tab: draw everything."""
         self.scene = scene
+        self.message.value = ""
         self.draw(scene)
 
     def draw(self, scene: Scene) -> None:
@@ -43,8 +48,12 @@ class Panel(widgets.VBox):
 
     def redraw(self, change: Any = None) -> None:
         """One of the tab's own menus changed."""
-        if self.scene is not None:
-            self.draw(self.scene)
+        if self.scene is None:
+            return
+        try:
+            self.show(self.scene)
+        except EXPECTED as error:
+            self.message.value = error_html(in_words(error))
 
 
 def menu(label: str, options: Any, tooltip: str, **more: Any) -> widgets.Dropdown:

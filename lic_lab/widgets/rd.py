@@ -50,12 +50,13 @@ class RDExplorer(widgets.VBox):
     Raises
     ------
     ValueError
-        Without points, or when the pictures were not all measured with the same coders.
+        Without points that lose something, or when the pictures were not all measured with the same coders.
     """
 
     def __init__(self, points: Sequence[OperatingPoint]) -> None:
         super().__init__()
-        self._points = _arranged(points)
+        lossless = {(p.subject, p.configuration) for p in points if np.isinf(p.psnr) or p.ms_ssim >= 1}
+        self._points = _arranged([p for p in points if (p.subject, p.configuration) not in lossless])
         names = [points[0].picture.name for points in self._by_picture()]
         self._seen = names[0]  # the picture that the points of a mean show
         self._shown: OperatingPoint | None = None
@@ -86,6 +87,9 @@ class RDExplorer(widgets.VBox):
         self.chart, self.savings = Chart(self.chart), Chart(self.savings)
         self._build()
         self._listen()
+        if lossless:
+            named = "; ".join(", ".join(words) for words in sorted(lossless))
+            self._say(f"Left out, as they lose nothing on some picture and no axis has a place for that: {named}.")
 
     # -- the page ----------------------------------------------------------------------------------
 
@@ -224,6 +228,9 @@ class RDExplorer(widgets.VBox):
         except OSError as error:
             self._say(f"{path.resolve()} can't be written: {error.strerror or error}")
             return
+        except ValueError as error:  # more curves than a figure can tell apart
+            self._say(f"There is no such figure: {error}")
+            return
         self._say(f"Saved as {path.resolve()}.")
 
     # -- showing -----------------------------------------------------------------------------------
@@ -316,7 +323,7 @@ class RDExplorer(widgets.VBox):
 def _arranged(points: Sequence[OperatingPoint]) -> dict[str, dict[str, list[OperatingPoint]]]:
     """Points by curve and picture."""
     if not points:
-        raise ValueError("there are no points; give what measure(images, coders) returns")
+        raise ValueError("there are no points with a loss; give what measure(images, coders) returns")
     found: dict[str, dict[str, list[OperatingPoint]]] = {}
     for point in points:
         found.setdefault(point.subject, {}).setdefault(point.picture.name, []).append(point)

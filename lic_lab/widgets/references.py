@@ -15,9 +15,13 @@ from lic_lab.widgets.map import Map
 from lic_lab.widgets.panel import menu, row
 from lic_lab.widgets.view import WIDEST
 
-WORDS = (
-    "<p class='lab-words'><b>Click a position</b> (or walk with the arrow keys) to make it the target. The reference "
-    "is the position, of all decoded before, whose surroundings (left and above) are most like the target's.</p>"
+CLICK = "<b>Click a position</b> (or walk with the arrow keys) to make it the target. "
+IN_RASTER = (
+    "The reference is the position, of all decoded before, whose surroundings (left and above) are most like its own."
+)
+ON_A_CHECKERBOARD = (
+    "The reference is the anchor whose surroundings are most like its own: the anchors around it, and all channels of "
+    "the slices before. Anchors are coded first and have no reference."
 )
 
 
@@ -54,6 +58,8 @@ class ReferenceExplorer(widgets.VBox):
 
     def __init__(self, trace: Trace, slice: int = 0, position: tuple[int, int] | None = None) -> None:
         self.trace, self.found = trace, trace.references(slice)
+        self._anchors = trace.parts.get("anchor")  # none in raster order
+        self._channels = trace.channels(slice)
         height, width = trace.x.shape[:2]
         self._far = analysis.distances(self.found.source)
         self._tall, self._wide = analysis.cell_sides((height, width), maps.size(trace.bit_map))
@@ -75,9 +81,10 @@ class ReferenceExplorer(widgets.VBox):
         for field in (self.row, self.column):
             field.add_class("lab-number-field")
         self.table = widgets.HTML()
-        side = widgets.VBox(
-            [widgets.HTML(WORDS), self.window, row(self.row, self.column, kind="lab-cursor-fields"), self.table]
-        )
+        which = IN_RASTER if self._anchors is None else ON_A_CHECKERBOARD
+        words = widgets.HTML(f"<p class='lab-words'>{CLICK}{which}</p>")
+        fields = row(self.row, self.column, kind="lab-cursor-fields")
+        side = widgets.VBox([words, self.window, fields, self.table])
         for kind in ("lab-side", "lab-panel"):
             side.add_class(kind)
         super().__init__([row(self.map, side, kind="lab-map-side")])
@@ -138,7 +145,9 @@ class ReferenceExplorer(widgets.VBox):
         """What is known of a target, as tables."""
         facts: list[tuple[str, str]] = [(_swatch(TARGET) + "target", f"row {i}, column {j}")]
         if source is None:
-            facts.append((_swatch(REFERENCE) + "reference", "none: nothing alike was decoded before"))
+            anchor = self._anchors is not None and self._anchors[i, j]
+            why = "anchors have none, they are the past" if anchor else "nothing alike was decoded before"
+            facts.append((_swatch(REFERENCE) + "reference", f"none: {why}"))
         else:
             s, u = float(self.found.similarity[i, j]), float(self.found.confidence[i, j])
             facts += [
@@ -151,7 +160,7 @@ class ReferenceExplorer(widgets.VBox):
         lines = "".join(f"<tr><th scope='row'>{name}</th><td>{value}</td></tr>" for name, value in facts)
         stages = self.trace.stages
         bits = [(stage.name, float(stage.bits[:, i, j].sum())) for stage in stages]
-        bits = bits or [("y", float(self.trace.bits[:, i, j].sum()))]
+        bits = bits or [("this slice", float(self.trace.bits[self._channels, i, j].sum()))]
         before = [None, *(b for _, b in bits)]
         costs = "".join(
             f"<tr data-stage='{name}'><th scope='row'>{name}</th><td>{b:.2f}</td>"

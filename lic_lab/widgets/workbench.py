@@ -7,18 +7,19 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import ipywidgets as widgets
 import numpy as np
 
-from lic_lab.codecs.shared import MENU, meaningful
-from lic_lab.codecs.weights import WeightsError
+from lic_lab.codecs.shared import MENU, chosen, meaningful
 from lic_lab.figures.png import image_png
-from lic_lab.image import ImageError, Picture, read
+from lic_lab.image import Picture, read
 from lic_lab.widgets.attention import AttentionMaps
 from lic_lab.widgets.channels import Channels
 from lic_lab.widgets.compare import Compare
 from lic_lab.widgets.correlation import Correlation
+from lic_lab.widgets.errors import EXPECTED, error_html, in_words
 from lic_lab.widgets.map import Map
 from lic_lab.widgets.numbers import numbers_html
 from lic_lab.widgets.panel import Panel, menu, row
@@ -49,7 +50,6 @@ NAMES = {
     "reference": "reference",
     "lrp": "latent residual prediction",
 }
-EXPECTED = (ImageError, WeightsError, ValueError, OSError, MemoryError)
 
 
 class Workbench(widgets.VBox):
@@ -62,7 +62,7 @@ class Workbench(widgets.VBox):
     quality : int, optional
         Rate point to begin with; by default the lowest.
     components : dict of str to str, optional
-        Components to begin with, as the shared latent's ``swap`` takes them.
+        Components to begin with, as the shared latent's ``swap`` takes them; those not named are none.
 
     Attributes
     ----------
@@ -83,7 +83,8 @@ class Workbench(widgets.VBox):
         self._position = (0, 0)
         self._quiet = False  # while the program, not the user, sets menus
         self._settled: dict[str, Any] = {}  # the menus' values of the last run that succeeded
-        self._pictures: dict[str, Path | Picture] = dict(photographs())
+        self._pictures: dict[str, Path | Picture] = dict(photographs())  # a path is read again when it was forgotten
+        self._read: WeakValueDictionary[str, Picture] = WeakValueDictionary()  # kept by the session's latents
         self._build()
         self._listen()
         self._start(image, quality, components)
@@ -232,13 +233,22 @@ class Workbench(widgets.VBox):
         Raises
         ------
         ValueError
-            For a rate point without weights.
+            For a rate point without weights, or components that are unknown or have no meaning together.
         """
         self._set(quality, components)
-        title = next((title for title, known in self._pictures.items() if known is picture), picture.name)
-        while self._pictures.get(title, picture) is not picture:  # another file of that name
+        self._join(picture, picture)
+
+    def _join(self, picture: Picture, source: Path | Picture) -> None:
+        """Show a picture, which is in the menu from now on as what it came from."""
+
+        def same(known: Path | Picture) -> bool:
+            return known == source if isinstance(source, Path) else known is source
+
+        title = next((title for title, known in self._pictures.items() if same(known)), picture.name)
+        while title in self._pictures and not same(self._pictures[title]):  # another file of that name
             title += " (again)"
-        self._pictures[title] = picture
+        self._pictures[title] = source
+        self._read[title] = picture
         self._quiet = True
         try:
             if title not in self.photo.options:
@@ -250,6 +260,7 @@ class Workbench(widgets.VBox):
 
     def _set(self, quality: int | None, components: Choice | None) -> None:
         """Set the menus of the codec, without a run."""
+        wanted = None if components is None else chosen(components, dict.fromkeys(MENU, "none"))
         have = [value for _, value in self.quality.options]
         if quality is not None and quality not in have:
             raise ValueError(f"quality is {quality!r}; there are weights for {', '.join(map(str, have))}")
@@ -258,8 +269,8 @@ class Workbench(widgets.VBox):
             self.quality.value = self.quality.value if quality is None else quality
         finally:
             self._quiet = False
-        if components is not None:
-            self._offer(dict.fromkeys(MENU, "none") | components)
+        if wanted is not None:
+            self._offer(wanted)
 
     # -- what the user does ------------------------------------------------------------------------
 
@@ -285,7 +296,7 @@ class Workbench(widgets.VBox):
         with tempfile.TemporaryDirectory() as folder:  # a file, so that errors name it and are those of a path
             path = Path(folder) / name
             path.write_bytes(file["content"])
-            self._open(path)
+            self._open(path, lasting=False)
         self.upload.value = ()  # so that the same file can be uploaded again
 
     def _on_pin(self, button: Any) -> None:
@@ -343,17 +354,18 @@ class Workbench(widgets.VBox):
     def _picture(self, title: str) -> Picture:
         found = self._pictures[title]
         if isinstance(found, Path):
-            found = self._pictures[title] = read(found, name=title)
+            known = self._read.get(title)
+            found = self._read[title] = known or read(found, name=title)
         return found
 
-    def _open(self, path: Path) -> None:
-        """Open a file; it joins the menu of photographs."""
+    def _open(self, path: Path, lasting: bool = True) -> None:
+        """Open a file; it joins the menu of photographs. One that is `lasting` can be read again."""
         try:
             picture = read(path)
         except EXPECTED as error:
-            self._say(_words(error))
+            self._say(in_words(error))
             return
-        self.open_picture(picture)
+        self._join(picture, path if lasting else picture)
 
     def _analyse(self, picture: Picture | None) -> None:
         """Run what the menus say. On an error, words, and the menus and all that is shown stay as they were."""
@@ -363,7 +375,7 @@ class Workbench(widgets.VBox):
             self._say("")
             run = self.session.run(picture, self.quality.value, self._choice(), self._progress, self._show_numbers)
         except EXPECTED as error:
-            self._say(f"{_words(error)}. The run before is still shown." if before else _words(error))
+            self._say(f"{in_words(error)}. The run before is still shown." if before else in_words(error))
             if before is not None:
                 self._show_numbers(before)
             if self._settled:
@@ -489,7 +501,7 @@ class Workbench(widgets.VBox):
 
     def _say(self, words: str) -> None:
         """An error in words; empty words take the last one away."""
-        self.message.value = f'<div class="lab-message lab-error" role="alert">{escape(words)}</div>' if words else ""
+        self.message.value = error_html(words)
 
     def _progress(self, words: str) -> None:
         self.busy.value = (
@@ -503,7 +515,7 @@ class Workbench(widgets.VBox):
             try:
                 action(change)
             except EXPECTED as error:
-                self._say(_words(error))
+                self._say(in_words(error))
 
         return run
 
@@ -512,12 +524,6 @@ def _heading(words: str) -> widgets.HTML:
     found = widgets.HTML(f"<h3>{words}</h3>")
     found.add_class("lab-heading")
     return found
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "There is not enough memory for this; take a smaller picture"
-    return str(error)
 
 
 def _full_label(run: Run) -> str:

@@ -49,6 +49,13 @@ def test_ms_ssim_is_the_papers(pair) -> None:
     assert quality.ms_ssim(x, x) == 1.0
 
 
+def test_ms_ssim_of_flat_images_is_below_one() -> None:
+    """Their variances are differences of large numbers, of which float32 makes 1.00006."""
+    x, x_hat = (np.full((200, 200, 3), value, np.uint8) for value in (255, 254))
+    assert quality.ms_ssim(x, x_hat) == pytest.approx(_ms_ssim(x, x_hat), abs=1e-8)
+    assert quality.ms_ssim(x, x_hat) < 1
+
+
 def _ms_ssim(x: np.ndarray, x_hat: np.ndarray) -> float:
     weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
     window = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import weakref
 from collections import Counter
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -39,16 +40,18 @@ OF_THE_RUN = {"encode_seconds", "decode_seconds", "threads", "peak_memory_mb", "
 
 
 class Here(Executor):
-    """Runs each job at once, in this process, and counts."""
+    """Runs each job at once, in this process, and counts; `run` stands for `measure`."""
 
     def __init__(self, run=None):
         self.run, self.jobs = run, []
 
-    def submit(self, function, job):
-        self.jobs.append(job)
+    def submit(self, function, *arguments):
         future = Future()
+        if function is measure:
+            self.jobs += arguments
+            function = self.run or measure
         try:
-            future.set_result((self.run or function)(job))
+            future.set_result(function(*arguments))
         except Exception as error:
             future.set_exception(error)
         return future
@@ -189,10 +192,10 @@ def test_an_image_that_kills_its_process_is_found_and_told(images, points, tmp_p
     class Fragile(Here):
         broken = False
 
-        def submit(self, function, job):
+        def submit(self, function, *arguments):
             if self.broken:
                 raise BrokenProcessPool
-            return super().submit(function, job)
+            return super().submit(function, *arguments)
 
         def __init__(self):
             super().__init__(self.run_fragile)
@@ -208,10 +211,32 @@ def test_an_image_that_kills_its_process_is_found_and_told(images, points, tmp_p
         sweep.sweep(points[:1], sweep.walk([images]), store, Fragile, 8)
         assert len(store) == 59
         (failed,) = store.errors()
-    assert failed["image"].endswith("07.png")
-    assert "killed" in failed["reason"]
-    assert len(pools) <= 2 * sweep.ATTEMPTS
-    assert max(Counter(job.image for pool in pools for job in pool.jobs).values()) <= sweep.ATTEMPTS
+        assert failed["image"].endswith("07.png")
+        assert "killed" in failed["reason"]
+        assert len(pools) <= 2 * sweep.ATTEMPTS
+        assert max(Counter(job.image for pool in pools for job in pool.jobs).values()) <= sweep.ATTEMPTS
+    with Store(tmp_path / "all.sqlite") as store:  # all that is in flight kills, so there is no result for long
+        sweep.sweep(points, [images / "07.png", images / "08.png"], store, Fragile, len(points))
+        assert len(store) == len(list(store.errors())) == len(points)
+
+
+def test_processes_that_can_not_start_are_no_fault_of_the_images(images, tmp_path):
+    """The documented script, without its guard: each process runs it again from standard input, and dies of that."""
+    script = f"""
+from functools import partial
+from lic_lab.evaluation.coders import configurations, point
+from lic_lab.evaluation.results import Store
+from lic_lab.evaluation.sweep import processes, sweep, walk
+
+with Store({str(tmp_path / "r.sqlite")!r}) as store:
+    sweep([point("jpeg", configurations("jpeg")[0])], walk([{str(images)!r}]), store, partial(processes, 1), 2)
+"""
+    found = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode == 1
+    assert "ValueError: the processes end while they start" in found.stderr
+    assert 'if __name__ == "__main__":' in found.stderr.splitlines()[-1]
+    with Store(tmp_path / "r.sqlite") as store:
+        assert len(store) == len(list(store.errors())) == 0
 
 
 @pytest.mark.slow
@@ -413,6 +438,38 @@ def test_an_image_that_fails_is_told_and_the_others_measured(images, points, tmp
         assert {Path(row["image"]).name for row in store.errors()} == {"tiny.png", "gone.png"}
 
 
+def test_an_error_that_is_over_is_not_told_again(images, points, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+
+    def told(*given):
+        with Store(tmp_path / "r.sqlite") as store:
+            sweep.sweep(points[:2], given, store, Here, 2)
+            return [(image, times) for image, _, times in store.failures(4)]
+
+    assert told(broken, images / "00.png") == told(broken) == [(str(broken), 2)]
+    assert told(images / "00.png") == []  # not asked for
+    broken.write_bytes((images / "00.png").read_bytes())
+    assert told(broken) == []  # now a copy of what is measured
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_utf8_stops_nothing(images, points, tmp_path):
+    good, broken, gone = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9.png", b"bris\xe9.png", b"parti\xe9.png"))
+    good.write_bytes((images / "00.png").read_bytes())
+    broken.write_text("no image")
+    with Store(tmp_path / "r.sqlite") as store:
+        here, again = Here(), Here()
+        sweep.sweep(points[:1], [good, broken, gone, images / "01.png"], store, lambda: here, 4)
+        sweep.sweep(points[:1], [good, broken, gone, images / "01.png"], store, lambda: again, 4)
+        assert [job.image for job in again.jobs] == [str(broken)]  # the others are done, or not there
+        assert sorted(Path(row["image"]).name for row in store.rows()) == ["01.png", r"caf\udce9.png"]
+        assert sorted(Path(row["image"]).name for row in store.errors()) == [r"bris\udce9.png", r"parti\udce9.png"]
+        for ending in ("csv", "parquet"):
+            store.export(tmp_path / f"r.{ending}")
+            assert results.means(tmp_path / f"r.{ending}").loc[0, "images"] == 2
+
+
 def test_what_is_wrong_with_the_machine_ends_the_sweep(images, points, tmp_path):
     """A million images would all fail for the same reason; and what was measured before is kept."""
 
@@ -482,12 +539,92 @@ def test_the_limits_of_quality_have_means(tmp_path):
         assert found["images"] == 3
 
 
+def test_means_tell_the_same_images_from_as_many_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "BATCH", 2)
+    sets = {"a": "123", "b": "312", "c": "124", "d": "12", "e": "1234"}
+    with Store(tmp_path / "r.sqlite") as store:
+        store.add(row_of(Job(codec, "q=1", "digest", f"{image}.png", image)) for codec in sets for image in sets[codec])
+        rows = list(store.rows())
+        for ending in ("csv", "parquet"):
+            store.export(tmp_path / f"r.{ending}")
+    pd.DataFrame(rows[::-1]).to_csv(tmp_path / "reversed.csv")
+    found = []
+    for name in ("r.sqlite", "r.csv", "r.parquet", "reversed.csv"):
+        means = results.means(tmp_path / name).set_index("codec")
+        assert dict(means["images"]) == {codec: len(images) for codec, images in sets.items()}
+        found.append(dict(means["image_set"]))
+    assert all(other == found[0] for other in found[1:])
+    assert found[0]["a"] == found[0]["b"]
+    assert len(set(found[0].values())) == 4
+
+
+def test_an_ms_ssim_that_was_rounded_above_one_is_one(tmp_path):
+    """Tables were written with what float32 finds in flat images; dB are refused all the same."""
+    with Store(tmp_path / "r.sqlite") as store:
+        store.add([row_of(Job("a", "b", "c", "d", "e")) | {"ms_ssim": 1.00029}])
+        assert store.means().loc[0, ["ms_ssim", "ms_ssim_db"]].tolist() == [1, np.inf]
+        store.add([row_of(Job("a", "b", "c", "d", "e")) | {"ms_ssim": 13.6}])
+        with pytest.raises(ValueError, match="at most 1"):
+            store.means()
+
+
+def test_a_table_without_rows_has_the_means_of_none(tmp_path):
+    """Numbers all the same, so that whoever computes with them needs no exception."""
+    with Store(tmp_path / "r.sqlite") as store:
+        for ending in ("csv", "parquet"):
+            store.export(tmp_path / f"r.{ending}")
+    for ending in ("sqlite", "csv", "parquet"):
+        means = results.means(tmp_path / f"r.{ending}")
+        assert list(means) == results.MEANS
+        assert len(means) == 0
+        assert means["images"].dtype == int
+        assert set(means.loc[:, "bpp":].dtypes) == {np.dtype(float)}
+
+
+def test_the_newest_rows_are_in_the_working_table(tmp_path):
+    for name in ("r.csv", "r.parquet"):
+        assert results.newest(tmp_path / name) == tmp_path / name
+        with Store(results.working(tmp_path / name)) as store:  # as a killed sweep leaves it
+            assert results.newest(tmp_path / name) == store.path
+            store.export(tmp_path / name)
+        assert results.newest(tmp_path / name) == store.path
+        store.path.unlink()
+        assert results.newest(tmp_path / name) == tmp_path / name
+    assert results.newest(tmp_path / "r.sqlite") == tmp_path / "r.sqlite"
+
+
+def test_two_sweeps_may_make_the_same_table(tmp_path, monkeypatch):
+    """One makes it after the other found none."""
+    path, statements = tmp_path / "r.sqlite", []
+
+    class Slow(sqlite3.Connection):
+        def execute(self, *arguments):
+            statements.append(arguments)
+            if len(statements) == 2:
+                monkeypatch.undo()
+                Store(path).close()
+            return super().execute(*arguments)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Slow))
+    with Store(path) as store:
+        assert len(statements) > 2
+        store.add([row_of(Job("a", "b", "c", "d", "e"))])
+    with Store(path) as store:
+        assert len(store) == 1
+
+
 def test_files_that_are_no_tables_are_refused(tmp_path):
+    (tmp_path / "d.sqlite").mkdir()
+    with pytest.raises(ValueError, match=r"d\.sqlite can't be used as a table .*give another name"):
+        Store(tmp_path / "d.sqlite")
     (tmp_path / "a.sqlite").write_text("no database, though it is long enough to look like one" * 20)
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    job = Job("jpeg", "quality=30", "digest", "a.png", "hash")
+    pd.DataFrame([row_of(job), row_of(job) | {"psnr": "high"}]).to_csv(tmp_path / "c.csv")
     for name, error, message in (
         ("a.sqlite", ValueError, "can't be used as a table"),
         ("a.csv", ValueError, "has no column codec"),
+        ("c.csv", ValueError, r"column psnr of .*c\.csv must hold numbers.*high"),
         ("a.txt", ValueError, "ending must be one of .csv"),
         ("b.csv", FileNotFoundError, "evaluate -o"),
     ):
@@ -529,9 +666,10 @@ def test_the_command_measures_and_prints_the_means(here, images, tmp_path, capsy
 
 
 def test_the_command_takes_learned_codecs(here, untrained_weights, photograph, tmp_path, capsys):
-    argv = ["evaluate", str(photograph.parent), "-c", "mlic", "-c", "mlic+:q=2,refinement=none", "-q", "2"]
-    argv += ["--swap", "local=attention", "-o", str(tmp_path / "r.sqlite"), "--json"]
-    assert cli.main(argv) == 0
+    argv = ["evaluate", str(photograph.parent), "-o", str(tmp_path / "r.sqlite"), "--json"]
+    assert cli.main([*argv, "-c", "mlic+:q=2,refinement=none"]) == 0
+    capsys.readouterr()
+    assert cli.main([*argv, "-c", "mlic", "-q", "2", "--swap", "local=attention"]) == 0
     found = [(row["codec"], row["configuration"]) for row in json.loads(capsys.readouterr().out)]
     assert sorted(found) == [("mlic", "q=2,local=attention"), ("mlic+", "q=2,refinement=none")]
 
@@ -568,34 +706,46 @@ def test_mistakes_are_told_before_anything_starts(untrained_weights, images, tmp
 @pytest.mark.slow
 def test_the_command_can_be_interrupted_and_killed(images, points, whole, tmp_path):
     """Ctrl-C ends it with everything kept and exported, SIGKILL with everything kept; then it goes on."""
-    output = tmp_path / "r.csv"
+    output, large = tmp_path / "r.csv", tmp_path / "large.png"
+    Image.fromarray(np.tile(skimage.data.astronaut(), (3, 3, 1))).save(large)
+    slow = [tmp_path / f"{i:02}.png" for i in range(40)]  # they follow the others, and take a minute or more
+    for i, path in enumerate(slow):
+        path.write_bytes(large.read_bytes() + bytes([i]))
+    total = len(whole) + len(slow) * len(points)
     codecs = [argument for at in points for argument in ("-c", f"{at.name}:{at.configuration}")]
-    argv = [sys.executable, "-m", "lic_lab.cli", "evaluate", str(images), *codecs, "--workers", "1", "-o", str(output)]
+    argv = [sys.executable, "-m", "lic_lab.cli", "evaluate", str(images), *map(str, slow), *codecs]
+    argv += ["--workers", "1", "-o", str(output)]
 
-    def until(rows):
-        """Start the command; return it when the table has so many rows."""
-        process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
-        for _ in range(6000):
-            if process.poll() is not None:
-                break
-            if results.working(output).exists() and len(Store(results.working(output))) >= rows:
-                break
-            time.sleep(0.01)
-        return process
+    @contextmanager
+    def running(rows):
+        """The command, when the table has so many rows."""
+        with (tmp_path / "stderr").open("w") as stderr, subprocess.Popen(argv, stderr=stderr) as process:
+            try:
+                while process.poll() is None and measured() < rows:
+                    time.sleep(0.05)
+                assert process.poll() is None
+                yield process
+            finally:
+                process.kill()
 
-    process = until(5)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    assert "Traceback" not in process.stderr.read()
+    def measured():
+        try:
+            with closing(sqlite3.connect(f"{results.working(output).as_uri()}?mode=ro", uri=True)) as db:
+                return db.execute("SELECT COUNT(*) FROM results").fetchone()[0]
+        except sqlite3.OperationalError:  # no table yet
+            return 0
+
+    with running(5) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
     done = len(pd.read_csv(output))
-    assert 5 <= done < len(whole)
-    with Store(results.working(output)) as store:
-        assert len(store) == done
+    assert 5 <= done < total
+    assert measured() == done
 
-    process = until(done + 5)
-    process.kill()
-    process.wait()
+    with running(done + 5):
+        pass  # killed
+    assert done + 5 <= measured() < total
     with Store(results.working(output)) as store:
-        assert done + 5 <= len(store) < len(whole)
         sweep.sweep(points, sweep.walk([images]), store, Here, 4)
-        assert facts(store) == whole
+        assert [row for row in facts(store) if Path(row["image"]).parent == images] == whole

@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
+from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -39,13 +41,16 @@ COLUMNS = {  # of the table, with their types in SQLite
     "version": "TEXT",
 }
 FAILURE = ("codec", "configuration", "digest", "image", "image_hash", "reason", "host")  # columns of `errors`
+ERRORS = f"({' TEXT, '.join(FAILURE)} TEXT, PRIMARY KEY (codec, configuration, digest, image)) WITHOUT ROWID"
 CODER = ["codec", "configuration", "digest"]
 AVERAGED = ["bpp", "psnr", "mse", "ms_ssim", "encode_seconds", "decode_seconds"]
-MEANS = [*CODER, "images", "bpp", "psnr", "psnr_of_mean_mse", "ms_ssim", "ms_ssim_db", *AVERAGED[4:]]
+FOUND = [*CODER, "images", "image_set", *AVERAGED]  # what SQL or batches give
+MEANS = [*CODER, "images", "image_set", "bpp", "psnr", "psnr_of_mean_mse", "ms_ssim", "ms_ssim_db", *AVERAGED[4:]]
 DATABASES = (".sqlite", ".sqlite3", ".db")
 FORMATS = (".csv", ".parquet", *DATABASES)
 APPLICATION = 0x4C494372  # "LICr" in the file's header: tells our tables from other people's databases
 BATCH = 10_000  # rows
+ROUNDED = 1.001  # an MS-SSIM up to here is 1: there are tables with what float32 found in flat images
 
 Row = dict[str, Any]
 
@@ -69,27 +74,10 @@ class Store:
             raise FileNotFoundError(
                 f"there is no folder {self.path.parent} to write {self.path.name} to; make it first"
             )
-        self._db = sqlite3.connect(self.path, timeout=60)  # seconds to wait for another sweep that writes here too
         try:
-            self._prepare()
+            self._db = _connected(self.path)
         except sqlite3.DatabaseError as error:
-            self._db.close()
             raise ValueError(f"{path} can't be used as a table of results ({error}); give another name") from None
-
-    def _prepare(self) -> None:
-        if self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
-            if self._db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
-                raise sqlite3.DatabaseError("it is a database with other tables")
-            self._db.execute(f"PRAGMA application_id = {APPLICATION}")
-        self._db.execute("PRAGMA journal_mode = WAL")  # readers and another writer go on while rows are added
-        self._db.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing
-        columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-        key = "codec, configuration, digest, image_hash"
-        self._db.execute(f"CREATE TABLE IF NOT EXISTS results ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID")
-        columns = ", ".join(f"{name} TEXT" for name in FAILURE)
-        key = "codec, configuration, digest, image"
-        self._db.execute(f"CREATE TABLE IF NOT EXISTS errors ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID")
-        self._db.commit()
 
     def __enter__(self) -> Self:
         return self
@@ -116,10 +104,12 @@ class Store:
             for row in rows:
                 if "reason" in row:
                     self._db.execute(_insert("errors", FAILURE), row)
+                    self._db.execute(_insert("failed", FAILURE), row)
                     continue
                 self._db.execute(_insert("results", tuple(COLUMNS)), row)
                 same = "codec = :codec AND configuration = :configuration AND digest = :digest AND image = :image"
                 self._db.execute(f"DELETE FROM errors WHERE {same}", row)
+                self._db.execute(f"DELETE FROM failed WHERE {same}", row)
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT COUNT(*) FROM results").fetchone()[0])
@@ -135,16 +125,18 @@ class Store:
         return (dict(zip(FAILURE, values, strict=True)) for values in found)
 
     def failures(self, most: int) -> list[tuple[str, str, int]]:
-        """The first images that failed: (image, reason, number of coders that it failed with)."""
-        query = "SELECT image, reason, COUNT(*) FROM errors GROUP BY image, reason ORDER BY image LIMIT ?"
+        """The first images that failed since this was opened: (image, reason, number of coders that it failed with)."""
+        query = "SELECT image, reason, COUNT(*) FROM failed GROUP BY image, reason ORDER BY image LIMIT ?"
         return self._db.execute(query, (most,)).fetchall()
 
     def means(self) -> pd.DataFrame:
         """See `means`."""
         averages = ", ".join(f"CASE WHEN COUNT({name}) = COUNT(*) THEN AVG({name}) END" for name in AVERAGED)
         group = ", ".join(CODER)
-        found = self._db.execute(f"SELECT {group}, COUNT(*), {averages} FROM results GROUP BY {group}")
-        return _finished(pd.DataFrame(found.fetchall(), columns=[*CODER, "images", *AVERAGED]))
+        found = self._db.execute(
+            f"SELECT {group}, COUNT(*), image_set(image_hash), {averages} FROM results GROUP BY {group}"
+        )
+        return _finished(pd.DataFrame(found.fetchall(), columns=FOUND))
 
     def export(self, path: str | Path) -> None:
         """Write all rows to a CSV or Parquet file by its name's ending, as a whole or not at all."""
@@ -152,6 +144,51 @@ class Store:
         part = path.with_name(f"{path.name}.part")
         (_write_parquet if _format(path) == ".parquet" else _write_csv)(self.rows(), part)
         os.replace(part, path)
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=60)  # seconds to wait for another sweep that writes here too
+    try:
+        if not _is_ours(db):
+            with db:
+                db.execute("BEGIN IMMEDIATE")  # from here on no other sweep makes the same table
+                if not _is_ours(db):
+                    _make_tables(db)
+        db.execute("PRAGMA journal_mode = WAL")  # readers and another writer go on while rows are added
+        db.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing
+        db.execute(f"CREATE TEMPORARY TABLE failed {ERRORS}")  # of `errors`, those since this was opened
+        db.create_aggregate("image_set", 1, _ImageSet)  # type: ignore[arg-type]  # typeshed's aggregates are of numbers
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _is_ours(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION)
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    if db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
+        raise sqlite3.DatabaseError("it is a database with other tables")
+    db.execute(f"PRAGMA application_id = {APPLICATION}")
+    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+    key = "codec, configuration, digest, image_hash"
+    db.execute(f"CREATE TABLE results ({columns}, PRIMARY KEY ({key})) WITHOUT ROWID")
+    db.execute(f"CREATE TABLE errors {ERRORS}")
+
+
+class _ImageSet:
+    """Digest of a set of images, in whatever order they come: the sum of their hashes' digests. SQLite calls it too."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def step(self, image_hash: str) -> None:
+        self.total += int.from_bytes(blake2b(image_hash.encode(), digest_size=16).digest())
+
+    def finalize(self) -> str:
+        return f"{self.total % 2**128:032x}"
 
 
 @cache
@@ -169,15 +206,27 @@ def working(output: str | Path) -> Path:
         For an ending other than `FORMATS`, or a CSV or Parquet file that no sweep wrote: it would be overwritten.
     """
     output = Path(output)
-    if _format(output) in DATABASES:
-        return output
-    beside = output.with_name(f"{output.name}.sqlite")
+    beside = _beside(output)
     if output.exists() and not beside.exists():
         raise ValueError(
             f"{output} exists, but not {beside.name}, which a sweep keeps beside it: give another name, or move "
             f"{output.name} away"
         )
     return beside
+
+
+def newest(output: str | Path) -> Path:
+    """Which file has an output's newest rows: the working table if it is there, else the output.
+
+    While a sweep runs and after it was killed, the CSV or Parquet file is behind, or not there yet.
+    """
+    output = Path(output)
+    beside = _beside(output)
+    return beside if beside.is_file() else output
+
+
+def _beside(output: Path) -> Path:
+    return output if _format(output) in DATABASES else output.with_name(f"{output.name}.sqlite")
 
 
 def means(path: str | Path) -> pd.DataFrame:
@@ -191,9 +240,10 @@ def means(path: str | Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``codec``, ``configuration``, ``digest``, ``images`` (their number); ``bpp``; ``psnr``, the mean of the images'
-        PSNR, and ``psnr_of_mean_mse``, both in dB; ``ms_ssim``, NaN when an image is too small to have one, and
-        ``ms_ssim_db``, of that mean; ``encode_seconds``, ``decode_seconds``. See `lic_lab.evaluation.quality`.
+        ``codec``, ``configuration``, ``digest``, ``images`` (their number) and ``image_set`` (a digest of their hashes,
+        equal for the same images); ``bpp``; ``psnr``, the mean of the images' PSNR, and ``psnr_of_mean_mse``, both in
+        dB; ``ms_ssim``, NaN when an image is too small to have one, and ``ms_ssim_db``, of that mean;
+        ``encode_seconds``, ``decode_seconds``. See `lic_lab.evaluation.quality`.
 
     Raises
     ------
@@ -208,26 +258,32 @@ def means(path: str | Path) -> pd.DataFrame:
         with Store(path) as store:
             return store.means()
     total = pd.DataFrame()
+    sets: defaultdict[tuple[str, ...], _ImageSet] = defaultdict(_ImageSet)
     for batch in _batches(path, kind):
-        missing = [name for name in (*CODER, *AVERAGED) if name not in batch]
+        missing = [name for name in (*CODER, "image_hash", *AVERAGED) if name not in batch]
         if missing:
             raise ValueError(f"{path} has no column {', '.join(missing)}; give a file that lic-lab evaluate wrote")
-        groups = batch.groupby(CODER)
+        groups = batch.assign(**{name: _numbers(batch[name], path) for name in AVERAGED}).groupby(CODER)
+        for coder, hashes in groups["image_hash"]:
+            for image_hash in hashes:
+                sets[coder].step(str(image_hash))
         sums = groups[AVERAGED].sum().join(groups[AVERAGED].count(), rsuffix="_count")
         sums = sums.assign(images=groups.size())
         total = sums if total.empty else total.add(sums, fill_value=0)
     if total.empty:
-        return pd.DataFrame(columns=MEANS)
+        return _finished(pd.DataFrame(columns=FOUND))
     averages = pd.DataFrame(
         {name: (total[name] / total["images"]).where(total[f"{name}_count"] == total["images"]) for name in AVERAGED}
     )
-    return _finished(averages.assign(images=total["images"].astype(int)).reset_index())
+    digests = [sets[coder].finalize() for coder in total.index]
+    return _finished(averages.assign(images=total["images"], image_set=digests).reset_index())
 
 
 def _finished(found: pd.DataFrame) -> pd.DataFrame:
     """The columns that follow from the means, and the order of rows and columns."""
-    found = found.astype(dict.fromkeys(AVERAGED, float))  # a column without any value comes as objects
-    found["psnr_of_mean_mse"] = [psnr_of_mean_mse([mse]) for mse in found["mse"]]
+    found = found.astype({"images": int, **dict.fromkeys(AVERAGED, float)})  # one without any value comes as objects
+    found["ms_ssim"] = found["ms_ssim"].mask(found["ms_ssim"].between(1, ROUNDED), 1.0)
+    found["psnr_of_mean_mse"] = found["mse"].map(lambda mse: psnr_of_mean_mse([mse]))
     found["ms_ssim_db"] = ms_ssim_db(found["ms_ssim"])
     return found.sort_values(["codec", "bpp"], ignore_index=True)[MEANS]
 
@@ -250,6 +306,15 @@ def _batches(path: Path, kind: str) -> Iterator[pd.DataFrame]:
         yield from pd.read_csv(path, dtype=texts, chunksize=BATCH)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} can't be read as CSV ({error}); give a file that lic-lab evaluate wrote") from None
+
+
+def _numbers(column: pd.Series, path: Path) -> pd.Series:
+    try:
+        return pd.to_numeric(column)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"column {column.name} of {path} must hold numbers ({error}); give a file that lic-lab evaluate wrote"
+        ) from None
 
 
 def _write_csv(rows: Iterator[Row], path: Path) -> None:

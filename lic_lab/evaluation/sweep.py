@@ -41,7 +41,7 @@ from lic_lab.evaluation.coders import Coder, Point, coder
 from lic_lab.evaluation.quality import bits_per_pixel, ms_ssim, mse, psnr
 from lic_lab.evaluation.results import Row, Store
 
-ATTEMPTS = 3  # times that a job may be there when a process dies, before it is given up
+ATTEMPTS = 3  # times that a job may be there when a process dies, or a pool fail to start, before it is given up
 PATIENCE = 30.0  # seconds for a cluster to answer and to have a worker
 
 _alone = threading.Lock()  # a Dask worker may have several threads: seconds and memory shall be one job's
@@ -70,11 +70,16 @@ class Job:
 
     def failed(self, reason: str) -> Row:
         """The row of the table of errors."""
-        return self._columns() | {"reason": " ".join(reason.split()), "host": platform.node()}
+        return self._columns() | {"reason": _printable(" ".join(reason.split())), "host": platform.node()}
 
     def _columns(self) -> Row:
-        names = ("codec", "configuration", "digest", "image", "image_hash")
-        return {name: getattr(self, name) for name in names}
+        names = ("codec", "configuration", "digest", "image_hash")
+        return {name: getattr(self, name) for name in names} | {"image": _printable(self.image)}
+
+
+def _printable(text: str) -> str:
+    """A file's name need not be UTF-8, and then can't be written to a table as it is."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def sweep(
@@ -88,7 +93,8 @@ def sweep(
     """Measure every image at every point, but what the store has.
 
     An image that can't be measured becomes a row of the store's errors. When a process dies, the pool is opened anew
-    and what it had is run again, one job at a time to find the one that kills: after `ATTEMPTS` it is an error too.
+    and what it had is run again, one job at a time to find the one that kills: after `ATTEMPTS` it is an error too. A
+    pool whose processes die before they have a job is no image's fault, and ends the sweep.
 
     Parameters
     ----------
@@ -107,8 +113,8 @@ def sweep(
     Raises
     ------
     ValueError
-        When whoever runs the jobs lacks the codec or has another version of it, or a cluster is lost. Whatever was
-        measured until then is in the store, as it is when the sweep is interrupted.
+        When whoever runs the jobs lacks the codec or has another version of it, its processes can't start, or a
+        cluster is lost. Whatever was measured until then is in the store, as it is when the sweep is interrupted.
     """
     todo = _jobs(list(dict.fromkeys(points)), images, store, progress)
     again: deque[Job] = deque()  # those that a dying process took along
@@ -128,7 +134,7 @@ def sweep(
             if any(_broken(future) for future in done):
                 done, _ = wait(waiting)  # a broken pool fails everything it has, one after the other
                 pool.shutdown()
-                pool = executor()
+                pool = _opened(executor)
             rows, retried = _outcome({future: waiting[future] for future in done})
             store.add(rows)
             for future in done:
@@ -140,6 +146,24 @@ def sweep(
             future.cancel()
         pool.shutdown()
         store.add(future.result() for future in waiting if not future.cancelled() and not future.exception())
+
+
+def _opened(executor: Callable[[], Executor]) -> Executor:
+    """A pool in which a process has started, so that whatever ends one from here on is the job that it runs."""
+    for _ in range(ATTEMPTS):
+        pool = executor()
+        try:
+            pool.submit(os.getpid).result()
+            return pool
+        except BaseException as error:
+            pool.shutdown()
+            if not isinstance(error, BrokenExecutor):
+                raise
+    raise ValueError(
+        "the processes end while they start, before they have an image: in a script, run the sweep under "
+        '`if __name__ == "__main__":`, and from a file, not from standard input; if the pool is your own, look at its '
+        "initializer"
+    )
 
 
 def _jobs(

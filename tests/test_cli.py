@@ -5,6 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from PIL import Image
 
 import lic_lab as lab
 from lic_lab import cli
-from lic_lab.cli import console
+from lic_lab.cli import console, evaluate
 
 ABLATION_KEYS = {"channel", "local", "global", "refinement", "bpp", "bits_vs_base_percent"}
 
@@ -162,6 +165,22 @@ MISTAKES = {
     "nothing published": (["complexity", "--published", "-c", "no"], "no published complexity of 'no'; there is of"),
     "published of another size": (["complexity", "--published", "--size", "small"], "leave --size"),
     "no data": (["ablation"], "LIC_LAB_DATA is not set"),
+    "swap beside a rate point": (
+        ["evaluate", "{image}", "-c", "mlic+:q=2", "--swap", "local=none", "-o", "{tmp}/r.csv"],
+        r"don't apply to mlic\+:q=2.*or give mlic\+ alone",
+    ),
+    "quality beside a rate point": (
+        ["evaluate", "{image}", "-c", "mlic", "-c", "mlic+:q=2", "-q", "2", "-o", "{tmp}/r.csv"],
+        r"don't apply to mlic\+:q=2",
+    ),
+    "quality of classical codecs": (
+        ["evaluate", "{image}", "-c", "jpeg", "-c", "webp:quality=30", "-q", "2", "-o", "{tmp}/r.csv"],
+        "for learned codecs, and none of jpeg, webp:quality=30 is one",
+    ),
+    "swap of classical codecs": (
+        ["evaluate", "{image}", "-c", "jpeg", "--swap", "local=none", "-o", "{tmp}/r.csv"],
+        "for learned codecs, and none of jpeg is one",
+    ),
     "empty folder": (["ablation", "{tmp}/empty"], "no image in the folder"),
     "no training images": (
         ["train", "joint", "--lambda", "1", "--steps", "1", "--checkpoint", "{tmp}/c.pt", "--data", "{tmp}/empty"],
@@ -216,6 +235,67 @@ def test_a_mistake_is_told_in_one_line(argv, message, untrained_weights, photogr
     assert said.err.count("\n") == 1
     assert said.err.startswith(f"lic-lab {argv[0]}: ")
     assert re.search(message, said.err)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """`evaluate` runs its jobs in a thread."""
+
+    @contextmanager
+    def executor(args):
+        yield partial(ThreadPoolExecutor, 1), 2
+
+    monkeypatch.setattr(evaluate, "_executor", executor)
+
+
+def measured(capsys):
+    return [(row["codec"], row["configuration"]) for row in json.loads(capsys.readouterr().out)]
+
+
+def test_evaluate_takes_learned_codecs_with_and_without_a_rate_point(
+    in_this_process, untrained_weights, photograph, tmp_path, capsys
+):
+    argv = ["evaluate", str(photograph), "--json", "-o"]
+    assert cli.main([*argv, str(tmp_path / "1.db"), "-c", "mlic+:q=2,refinement=none", "-c", "jpeg:quality=30"]) == 0
+    assert measured(capsys) == [("jpeg", "quality=30"), ("mlic+", "q=2,refinement=none")]
+    swaps = ["-q", "2", "--swap", "local=none"]
+    assert cli.main([*argv, str(tmp_path / "2.db"), "-c", "mlic+", "-c", "jpeg:quality=30", *swaps]) == 0
+    assert measured(capsys) == [("jpeg", "quality=30"), ("mlic+", "q=2,local=none")]
+
+
+def test_evaluate_counts_a_rate_point_once(in_this_process, photograph, tmp_path, capsys):
+    argv = [
+        "evaluate",
+        str(photograph),
+        "-c",
+        "jpeg:quality=30",
+        "-c",
+        "jpeg:quality=30",
+        "-o",
+        str(tmp_path / "r.csv"),
+    ]
+    assert cli.main(argv) == 0
+    assert "1/1" in capsys.readouterr().err
+
+
+def test_the_summary_is_of_the_newest_rows(in_this_process, photograph, tmp_path, capsys):
+    output = tmp_path / "r.csv"
+    argv = ["evaluate", str(photograph), "-c", "jpeg:quality=30", "-o", str(output), "--json"]
+    assert cli.main(argv) == 0
+    there = capsys.readouterr().out
+    output.unlink()  # as when the process is killed
+    assert cli.main(["evaluate", "--summary", "-o", str(output), "--json"]) == 0
+    assert capsys.readouterr().out == there
+
+
+def test_the_summary_says_when_the_images_differ(in_this_process, photograph, tmp_path, capsys):
+    other = tmp_path / "other.png"
+    Image.open(photograph).rotate(180).save(other)
+    output = ["-o", str(tmp_path / "r.db")]
+    assert cli.main(["evaluate", str(photograph), "-c", "jpeg:quality=30", *output]) == 0
+    assert "not measured on the same images" not in capsys.readouterr().err
+    assert cli.main(["evaluate", str(other), "-c", "jpeg:quality=40", *output]) == 0
+    assert "not measured on the same images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

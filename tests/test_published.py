@@ -151,8 +151,14 @@ def test_a_curve_has_what_its_metric_asks_for() -> None:
     assert set(published.curve("kodak", "vtm", "ms-ssim")["optimized_for"]) == {"none"}
     found = published.curve("kodak", "elic", "ms-ssim", "mse")
     np.testing.assert_allclose(1 - 10 ** (-found["quality_db"] / 10), found["ms_ssim"])
-    with pytest.raises(ValueError, match="no ms-ssim of mlic optimised for ms-ssim on kodak"):
+    classical = published.curve("kodak", "vtm", optimized_for="mse")
+    pd.testing.assert_frame_equal(classical, published.curve("kodak", "vtm"))
+    with pytest.raises(
+        published.NoPoints, match="no ms-ssim of mlic optimised for ms-ssim on kodak; nor for anything else"
+    ):
         published.curve("kodak", "mlic", "ms-ssim")
+    with pytest.raises(published.NoPoints, match="optimised for ms-ssim on kodak; give optimized_for mse"):
+        published.curve("kodak", "elic", "ms-ssim")
     with pytest.raises(ValueError, match="psnr, ms-ssim"):
         published.curve("kodak", "mlic", "vmaf")
 
@@ -175,6 +181,14 @@ def test_the_command_gives_the_bd_rate(capsys) -> None:
     assert found["method"] == "pchip"
     assert found["overlap"] == [29.1983, 37.3736]  # the lowest and the highest point of MLIC+
     assert [source.rsplit("/")[-1] for source in found["sources"]] == ["vtm.json", "mlicplus_mse.json"]
+
+
+def test_what_learned_codecs_are_optimised_for_leaves_a_classical_anchor(capsys) -> None:
+    found = []
+    for args in ([], ["--optimized-for", "mse"]):
+        assert cli.main(["bdrate", "--published", "--anchor", "vtm", "--test", "mlic+", "--json", *args]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
 
 
 def test_the_command_prints_a_table_of_all(capsys) -> None:

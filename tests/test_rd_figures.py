@@ -266,10 +266,13 @@ def test_markdown_has_as_many_cells_in_each_row_and_names_sources():
 # -- measured, and the command -----------------------------------------------------------------------------------------
 
 
-def results(images: int = 2) -> pd.DataFrame:
+CODECS = (("jpeg", 2.0, "quality={}"), ("webp", 1.4, "quality={}"))  # with a factor of the rate, and its settings
+
+
+def results(images: int = 2, codecs=CODECS) -> pd.DataFrame:
     """Rows as `lic-lab evaluate` writes them, of made-up numbers."""
     rows = []
-    for codec, factor, settings in (("jpeg", 2.0, "quality={}"), ("webp", 1.4, "quality={}")):
+    for codec, factor, settings in codecs:
         for i, bpp in enumerate(BPP):
             for image in range(images):
                 row = {"codec": codec, "configuration": settings.format(10 * (i + 1)), "digest": "x"}
@@ -297,6 +300,7 @@ def test_measured_curves_are_the_means(file):
     np.testing.assert_allclose(similarity.points[1], ms_ssim_db(np.array([0.9, 0.92, 0.94, 0.96])))
     with pytest.raises(ValueError, match="which can't be compared"):
         measured_curves(means(file).assign(images=range(1, 9)), "psnr")
+    assert measured_curves(means(file).assign(ms_ssim_db=np.nan), "ms_ssim") == []
 
 
 def test_a_curve_is_named_after_what_is_not_the_codecs_own():
@@ -352,9 +356,107 @@ def test_the_commands_mistakes_are_one_line(file, tmp_path, capsys):
         ([file, "-o", file], "no folder"),
         ([file, "--anchor", "vtm", "-o", tmp_path / "o"], "not in the results"),
         ([file, "--published", "-o", tmp_path / "o"], "over 2 images and kodak has 24"),
+        ([file, "--published", "--dataset", "Kodak", "-o", tmp_path / "o"], "over 2 images and kodak has 24"),
+        (["--published", "--dataset", "imagenet", "-o", tmp_path / "o"], "no published dataset"),
         ([file, file, "-o", tmp_path / "o"], "twice"),
         (["--published", "nobody", "-o", tmp_path / "o"], "nobody"),
     ):
         status, _, said = run(capsys, *arguments)
         assert status == 2 and words in said and said.count("\n") == 1, (arguments, said)
         assert not (tmp_path / "o").exists()
+
+
+def test_a_learned_anchor_is_another_curve_in_each_metric(tmp_path, capsys):
+    status, _, said = run(capsys, "--published", "elic", "stf", "--anchor", "stf", "-o", tmp_path / "o")
+    assert status == 0, said
+    assert {f"saving_{metric}.pdf" for metric in ("psnr", "ms_ssim")} <= {
+        path.name for path in (tmp_path / "o").iterdir()
+    }
+    text = (tmp_path / "o" / "bd_rate.md").read_text()
+    assert "BD-rate over STF (in PSNR) and STF, for MS-SSIM (in MS-SSIM)" in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| ELIC"))
+    for metric in ("psnr", "ms_ssim"):
+        over, test = (curve.points for curve in published_curves(["stf", "elic"], "kodak", metric))
+        assert f"{bdrate.bd_rate(over, test).value:+.2f}".replace("-", "−") in row
+
+
+def test_a_metric_without_the_anchor_is_drawn_and_not_compared(tmp_path, capsys):
+    out = tmp_path / "o"
+    status, _, said = run(capsys, "--published", "elic", "minnen2020", "--anchor", "charm", "-o", out)
+    assert status == 0 and "ChARM has no points with MS-SSIM" in said
+    names = {path.name for path in out.iterdir()}
+    assert "rd_ms_ssim.pdf" in names and "saving_psnr.pdf" in names and "saving_ms_ssim.pdf" not in names
+    assert "MS-SSIM" not in (out / "bd_rate.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("stf hm --anchor mlic+ --metric ms-ssim", "anchor mlic+ has no published MS-SSIM on kodak"),
+        ("mlic --anchor mlic+ --metric ms-ssim", "no points have MS-SSIM"),
+        ("mlic --anchor nobody", "'nobody' is no published codec of kodak"),
+    ],
+)
+def test_an_anchor_without_points_is_told_before_anything_is_written(arguments, words, tmp_path, capsys):
+    status, printed, said = run(capsys, "--published", *arguments.split(), "-o", tmp_path / "o")
+    assert status == 2 and words in said and said.count("\n") == 1, said
+    assert not printed and not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("anchor", ["minnen2020", "ChARM"])
+def test_an_anchor_is_drawn_once_whatever_it_is_called(anchor, tmp_path, capsys):
+    arguments = ["minnen2020", "jpeg", "JPEG", "--anchor", anchor, "--metric", "psnr", "--format", "svg"]
+    status, _, said = run(capsys, "--published", *arguments, "-o", tmp_path / "o")
+    assert status == 0, said
+    assert "BD-rate over ChARM" in (tmp_path / "o" / "bd_rate.md").read_text()
+
+
+def test_without_vtm_on_a_dataset_curves_are_drawn_and_nothing_is_compared(tmp_path, capsys):
+    status, out, err = run(capsys, "--published", "--dataset", "tecnick", "--metric", "psnr", "-o", tmp_path)
+    assert status == 0 and [path.name for path in tmp_path.iterdir()] == ["rd_psnr.pdf"]
+    assert "no VTM among the published points" in err
+
+
+def test_what_was_measured_is_the_anchor_rather_than_what_was_published(tmp_path, capsys):
+    from lic_lab.codecs.registry import parameters
+
+    file = tmp_path / "kodak.csv"
+    results(24, [("mlic+", 0.5, "q={}")]).to_csv(file, index=False)
+    arguments = ["--published", "mlic+", "vtm", "--anchor", "MLIC+", "--metric", "psnr", "-o", tmp_path / "o"]
+    status, _, said = run(capsys, file, *arguments)
+    assert status == 0, said
+    text = (tmp_path / "o" / "bd_rate.md").read_text()
+    assert "BD-rate over mlic+ on Kodak" in text
+    (row,) = (line for line in text.splitlines() if line.startswith("| MLIC+, published †"))
+    assert f"{parameters('mlic+', 'paper') / 1e6:.2f}" in row  # it costs what it costs under its own name
+
+
+def test_images_too_small_for_a_metric_leave_the_other(tmp_path, capsys):
+    file, out = tmp_path / "small.csv", tmp_path / "o"
+    results().assign(ms_ssim=np.nan).to_csv(file, index=False)
+    status, _, said = run(capsys, file, "--metric", "ms-ssim", "-o", out)
+    assert status == 2 and "no points have MS-SSIM" in said and not out.exists()
+    status, _, said = run(capsys, file, "-o", out)
+    assert status == 0 and "no MS-SSIM in these results" in said
+    assert {path.name for path in out.iterdir()} == {"rd_psnr.pdf", "saving_psnr.pdf", "bd_rate.tex", "bd_rate.md"}
+
+
+def test_a_table_without_results_is_told(tmp_path, capsys):
+    file = tmp_path / "empty.csv"
+    results()[:0].to_csv(file, index=False)
+    status, _, said = run(capsys, file, "-o", tmp_path / "o")
+    assert status == 2 and "empty.csv has no results" in said and not (tmp_path / "o").exists()
+
+
+def test_codecs_over_different_images_are_refused(tmp_path, capsys):
+    file, rows = tmp_path / "results.csv", results()
+    rows.loc[rows["codec"] == "webp", "image_hash"] += "!"  # as many, but others
+    rows.to_csv(file, index=False)
+    status, _, said = run(capsys, file, "-o", tmp_path / "o")
+    assert status == 2 and "over different images" in said and not (tmp_path / "o").exists()
+
+
+def test_a_table_behind_names_of_codecs_is_told(file, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(capsys, "-o", tmp_path / "o", "--published", "vtm", file)
+    assert f"{file} is a table of results, not a codec; put RESULTS first" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lic_lab.cli.console import add_json, at_work, print_json, print_table
+from lic_lab.cli.console import add_json, at_work, codec_name, print_json, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,12 +32,13 @@ examples:
 
 @dataclass(frozen=True)
 class _Curve:
-    """One codec's points: arrays (n,) of rates in bpp and qualities in dB, over how many images, and whose figures."""
+    """One codec's points: arrays (n,) of rates in bpp and qualities in dB, over which images, and whose figures."""
 
     codec: str
     bpp: Any
     quality: Any
     images: int
+    image_set: str  # empty of published points
     source: str
 
 
@@ -56,7 +57,12 @@ def add(commands: Any) -> None:
     anchor.add_argument("--anchor", metavar="CODEC", help="what the others are compared with: vtm, jpeg")
     anchor.add_argument("--anchor-published", metavar="CODEC", help="published points to compare RESULTS with")
     parser.add_argument(
-        "--test", nargs="+", required=True, metavar="CODEC", help=f"one or several, or {ALL!r} for all there are"
+        "--test",
+        nargs="+",
+        required=True,
+        type=codec_name,
+        metavar="CODEC",
+        help=f"one or several, or {ALL!r} for all there are",
     )
     parser.add_argument(
         "--dataset", default="kodak", metavar="NAME", help="images of the published points, default %(default)s"
@@ -84,9 +90,8 @@ def _run(args: argparse.Namespace) -> None:
         raise ValueError("--anchor-published compares a table of results: give RESULTS, or --published --anchor")
     single = len(args.test) == 1 and args.test != [ALL]
     with at_work("loading"):
-        anchor, tests, without = _curves(args)
+        anchor, tests, refused, without = _curves(args)
         rows = []
-        refused: dict[str, str] = {}
         for test in tests:
             try:
                 rows.append(_compared(anchor, test, args))
@@ -94,8 +99,8 @@ def _run(args: argparse.Namespace) -> None:
                 if single:
                     raise
                 refused[test.codec] = str(error)
-    for codec, reason in refused.items():
-        _note(f"{codec} is left out: {reason}")
+    for name, reason in refused.items():
+        _note(f"{name} is left out: {reason}")
     if without:
         _note(f"left out, without such points in {METRICS[args.metric]}: {', '.join(without)}")
     if not rows:
@@ -109,8 +114,8 @@ def _run(args: argparse.Namespace) -> None:
     _print(anchor, rows, args)
 
 
-def _curves(args: argparse.Namespace) -> tuple[_Curve, list[_Curve], list[str]]:
-    """The anchor, the tests, and which of all codecs have no curve in this metric."""
+def _curves(args: argparse.Namespace) -> tuple[_Curve, list[_Curve], dict[str, str], list[str]]:
+    """The anchor, the tests, which of all codecs have no single curve and why, and which have none in this metric."""
     from lic_lab.evaluation import published
 
     table = _results(args) if args.results else published.points(args.dataset)
@@ -123,16 +128,18 @@ def _curves(args: argparse.Namespace) -> tuple[_Curve, list[_Curve], list[str]]:
 
     anchor = _published(args.dataset, args.anchor_published, args) if args.anchor_published else find(args.anchor)
     if args.test != [ALL]:
-        return anchor, [find(name) for name in dict.fromkeys(args.test)], []
-    tests, without = [], []
+        return anchor, [find(name) for name in dict.fromkeys(args.test)], {}, []
+    tests, refused, without = [], {}, []
     for name in there:
         if name == anchor.codec and not args.anchor_published:
             continue
         try:
             tests.append(find(name))
-        except ValueError:
+        except published.NoPoints:
             without.append(name)
-    return anchor, tests, without
+        except ValueError as error:
+            refused[name] = str(error)
+    return anchor, tests, refused, without
 
 
 def _results(args: argparse.Namespace) -> pd.DataFrame:
@@ -150,11 +157,13 @@ def _published(dataset: str, codec: str, args: argparse.Namespace) -> _Curve:
     found = published.curve(dataset, codec, args.metric, args.optimized_for)
     source = ", ".join(dict.fromkeys(found["source"]))
     images = published.IMAGES[found["dataset"].iloc[0]]
-    return _Curve(found["codec"].iloc[0], found["bpp"], found["quality_db"], images, source)
+    return _Curve(found["codec"].iloc[0], found["bpp"], found["quality_db"], images, "", source)
 
 
 def _measured(table: pd.DataFrame, codec: str, args: argparse.Namespace) -> _Curve:
     import numpy as np
+
+    from lic_lab.evaluation.published import NoPoints
 
     found = table[table["codec"] == codec]
     if found["configuration"].duplicated().any():
@@ -168,17 +177,27 @@ def _measured(table: pd.DataFrame, codec: str, args: argparse.Namespace) -> _Cur
             f"{codec}'s points in {args.results} are over {', '.join(map(str, counts))} images; run `lic-lab evaluate` "
             "again, which measures those that are missing"
         )
+    if found["image_set"].nunique() > 1:
+        raise ValueError(
+            f"{codec}'s points in {args.results} are over different images, {counts[0]} each; evaluate it over the "
+            "same images into a table of its own"
+        )
     column = "psnr" if args.metric == "psnr" else "ms_ssim_db"
     found = found[np.isfinite(found[column])]  # a lossless point has no number of dB, a small image no MS-SSIM
     if found.empty:
-        raise ValueError(f"{codec} has no {METRICS[args.metric]} in {args.results}; its images may be too small for it")
-    return _Curve(codec, found["bpp"], found[column], int(counts[0]), args.results)
+        raise NoPoints(f"{codec} has no {METRICS[args.metric]} in {args.results}; its images may be too small for it")
+    return _Curve(codec, found["bpp"], found[column], int(counts[0]), found["image_set"].iloc[0], args.results)
 
 
 def _compared(anchor: _Curve, test: _Curve, args: argparse.Namespace) -> dict[str, Any]:
     """A row of the table."""
     from lic_lab.evaluation.bdrate import bd_psnr, bd_rate
 
+    if anchor.image_set and anchor.image_set != test.image_set:
+        raise ValueError(
+            f"{anchor.codec} and {test.codec} were not measured over the same images ({anchor.images} and "
+            f"{test.images} of them); run `lic-lab evaluate` again with both and all the images"
+        )
     curves = (anchor.bpp, anchor.quality), (test.bpp, test.quality)
     rate = bd_rate(*curves, method=args.method)
     try:

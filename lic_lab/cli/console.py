@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import lic_lab as lab
 
 PATIENCE = 2.0  # seconds of silence before a command says that it is at work
+TABLES = (".csv", ".parquet", ".sqlite", ".sqlite3", ".db")  # evaluation.results.FORMATS, whose import takes a second
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,6 +65,13 @@ def count(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is below zero")
     return value
+
+
+def codec_name(text: str) -> str:
+    """A converter for argparse that takes names of codecs: an option of several names takes a file behind it too."""
+    if text.lower().endswith(TABLES):
+        raise argparse.ArgumentTypeError(f"{text} is a table of results, not a codec; put RESULTS first")
+    return text
 
 
 def loaded(args: argparse.Namespace) -> Any:

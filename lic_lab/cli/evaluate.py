@@ -47,14 +47,14 @@ def add(commands: argparse._SubParsersAction[Parser]) -> None:
         type=int,
         action="append",
         metavar="Q",
-        help="rate point of the learned codecs, by default all that have weights; repeat it for more",
+        help="rate point of learned codecs given without one, by default all that have weights; repeat it",
     )
     parser.add_argument(
         "--swap",
         action="append",
         default=[],
         metavar="PART=NAME",
-        help="another component of the learned codecs: --swap local=stacked",
+        help="another component of learned codecs given without a rate point: --swap local=stacked",
     )
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="the table: results.csv, .parquet or .sqlite"
@@ -71,7 +71,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     with at_work("loading"):
         from lic_lab.evaluation import results
     if args.summary:
-        _show(results.means(args.output), args.json)
+        _show(results.means(results.newest(args.output)), args.json)
         return
     working = results.working(args.output)
     points = _points(args)
@@ -95,9 +95,19 @@ def _points(args: argparse.Namespace) -> list[Point]:
         from lic_lab.evaluation.classical import CLASSICAL
         from lic_lab.evaluation.coders import configurations, point
 
+        chosen = args.quality or args.swap
+        if chosen and all(text.partition(":")[0] in CLASSICAL for text in args.codec):
+            raise ValueError(
+                f"-q and --swap are for learned codecs, and none of {', '.join(args.codec)} is one; leave them out"
+            )
         found = []
         for text in args.codec:
             name, _, configuration = text.partition(":")
+            if configuration and chosen and name not in CLASSICAL:
+                raise ValueError(
+                    f"-q and --swap don't apply to {text}, which has its own rate point and components; write all in "
+                    f"it ({name}:q=3,local=stacked), or give {name} alone"
+                )
             if configuration:
                 wanted = [configuration]
             elif name in CLASSICAL:
@@ -106,7 +116,7 @@ def _points(args: argparse.Namespace) -> list[Point]:
                 qualities = [f"q={quality}" for quality in args.quality or []] or configurations(name)
                 wanted = [",".join([quality, *args.swap]) for quality in qualities]
             found += [point(name, configuration) for configuration in wanted]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _count(given: Sequence[str | Path]) -> int:
@@ -176,8 +186,8 @@ def _show(means: DataFrame, as_json: bool) -> None:
             for row in rows
         ]
     )
-    if len(set(means["images"])) > 1:
-        print("the codecs were not measured on the same number of images: compare with care", file=sys.stderr)
+    if means["image_set"].nunique() > 1:
+        print("the codecs were not measured on the same images: compare with care", file=sys.stderr)
 
 
 def _tell_errors(store: Store) -> None:

@@ -46,6 +46,10 @@ SAME = {  # what papers' tables call the curves that there are points of
 }
 
 
+class NoPoints(ValueError):
+    """A codec is known, but has no points with the metric that is asked for."""
+
+
 def folder() -> Path:
     """Where the tables are: ``LIC_LAB_PUBLISHED``, or those that come with the package."""
     return shipped.folder("published", "LIC_LAB_PUBLISHED")
@@ -117,7 +121,8 @@ def curve(dataset: str, codec: str, metric: str = "psnr", optimized_for: str | N
         As for `points`.
     metric : {"psnr", "ms-ssim"}
     optimized_for : {"mse", "ms-ssim", "none"}, optional
-        By default what the metric asks of a learned codec, and "none" of a classical one.
+        Of a learned codec, by default what the metric asks for. A classical one is optimised for "none", whatever is
+        given.
 
     Returns
     -------
@@ -127,20 +132,20 @@ def curve(dataset: str, codec: str, metric: str = "psnr", optimized_for: str | N
     Raises
     ------
     ValueError
-        As for `points`, and for a metric that the codec's points do not have.
+        As for `points`; `NoPoints` for a metric that the codec's points do not have.
     """
     if metric not in METRICS:
         raise ValueError(f"the metric is {metric!r}; it must be one of {', '.join(METRICS)}")
     found = points(dataset, codec)
-    there = sorted(set(found["optimized_for"]))
-    wanted = optimized_for or ("none" if there == ["none"] else METRICS[metric])
-    found = found[found["optimized_for"] == wanted]
+    wanted = "none" if set(found["optimized_for"]) == {"none"} else optimized_for or METRICS[metric]
     quality = found["psnr_db"] if metric == "psnr" else found["ms_ssim"].map(ms_ssim_db)
     found = found.assign(quality_db=quality).dropna(subset="quality_db")
+    goals = " or ".join(sorted(set(found["optimized_for"])))
+    found = found[found["optimized_for"] == wanted]
     if found.empty:
-        raise ValueError(
-            f"there is no {metric} of {codec} optimised for {wanted} on {dataset}; its points are optimised for "
-            f"{' and '.join(there)}, so give another metric, or say which"
+        hint = f"give optimized_for {goals}, which there is, or" if goals else "nor for anything else:"
+        raise NoPoints(
+            f"there is no {metric} of {codec} optimised for {wanted} on {dataset}; {hint} give another metric"
         )
     return found
 

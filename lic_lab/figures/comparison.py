@@ -9,18 +9,11 @@ from typing import Any
 from lic_lab.figures.curves import Curve
 
 SIZE = (512, 768)  # pixels, of which multiply-adds are counted: Kodak's
-PUBLISHED = {  # names of published curves: the codec of ours that has the published dimensions
-    "factorized": "factorized",
-    "hyperprior": "hyperprior",
-    "mean-scale": "mean-scale",
-    "joint autoregressive": "joint-autoregressive",
-    "ChARM": "charm",
-    "MLIC": "mlic",
-    "MLIC+": "mlic+",
-}
 
 
-def compare(curves: Mapping[str, Sequence[Curve]], anchor: str, costs: bool = True) -> list[dict[str, Any]]:
+def compare(
+    curves: Mapping[str, Sequence[Curve]], anchor: str | Mapping[str, str], costs: bool = True
+) -> list[dict[str, Any]]:
     """BD-rate of each curve over the anchor, and what its codec costs.
 
     Points that need more bits than another for no more quality are left out first (`Curve.rising`).
@@ -29,8 +22,8 @@ def compare(curves: Mapping[str, Sequence[Curve]], anchor: str, costs: bool = Tr
     ----------
     curves : mapping
         ``"psnr"`` and ``"ms_ssim"``, or one of them, to the curves with that quality.
-    anchor : str
-        Name of one of the curves, in each metric.
+    anchor : str or mapping
+        Name of one of the curves in each metric, or its names by metric.
     costs : bool
         Count multiply-adds and parameters too, of our implementation: of published points' codecs in the published
         dimensions. It takes seconds a codec.
@@ -52,9 +45,10 @@ def compare(curves: Mapping[str, Sequence[Curve]], anchor: str, costs: bool = Tr
 
     rows: dict[str, dict[str, Any]] = {}
     for metric, found in curves.items():
-        over = next((curve for curve in found if curve.name == anchor), None)
+        name = anchor if isinstance(anchor, str) else anchor[metric]
+        over = next((curve for curve in found if curve.name == name), None)
         if over is None:
-            raise ValueError(f"the anchor is {anchor!r}, which is none of {', '.join(c.name for c in found) or 'none'}")
+            raise ValueError(f"the anchor is {name!r}, which is none of {', '.join(c.name for c in found) or 'none'}")
         for curve in found:
             if curve is over:
                 continue
@@ -76,13 +70,11 @@ def compare(curves: Mapping[str, Sequence[Curve]], anchor: str, costs: bool = Tr
 
 def cost(curve: Curve) -> dict[str, Any]:
     """``parameters``, ``kmacs_per_pixel``, ``decoder_kmacs_per_pixel`` of a curve's codec, if it is one of ours."""
-    if curve.family == "ours" and curve.coder is not None:
-        return dict(_cost(*curve.coder))
-    return dict(_cost(PUBLISHED[curve.name])) if curve.published and curve.name in PUBLISHED else {}
+    return {} if curve.coder is None or curve.family == "classical" else dict(_cost(*curve.coder))
 
 
 @lru_cache(maxsize=64)
-def _cost(name: str, configuration: str = "") -> dict[str, Any]:
+def _cost(name: str, configuration: str) -> dict[str, Any]:
     from lic_lab.codecs.registry import create
     from lic_lab.evaluation.coders import Learned, parse
     from lic_lab.evaluation.complexity import complexity

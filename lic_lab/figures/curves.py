@@ -49,7 +49,8 @@ class Curve:
     source : str
         Where published points come from; empty for points that were measured here.
     coder : (str, str), optional
-        Codec and configuration of a measured point, as `evaluation.coders.coder` takes them: what its cost is that of.
+        Codec and configuration whose cost this is: of a measured point, as `evaluation.coders.coder` takes them; of
+        published ones without a configuration, in the published dimensions.
 
     Raises
     ------

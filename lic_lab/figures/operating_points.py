@@ -33,6 +33,15 @@ TITLES = {  # of published codecs, whose name in the table says too little
     "mlic": "MLIC",
     "mlic+": "MLIC+",
 }
+_OURS = {  # of published codecs, which of ours has the published dimensions
+    "bmshj2018-factorized": "factorized",
+    "bmshj2018-hyperprior": "hyperprior",
+    "mbt2018-mean": "mean-scale",
+    "mbt2018": "joint-autoregressive",
+    "minnen2020-cc10 (paper)": "charm",
+    "mlic": "mlic",
+    "mlic+": "mlic+",
+}
 _COLUMNS = {"psnr": ("psnr_db", "psnr"), "ms_ssim": ("ms_ssim", "ms_ssim_db")}  # of published points, of our means
 _TRAINED = {"psnr": ("none", "mse"), "ms_ssim": ("none", "ms-ssim", "mse")}  # the first there is
 
@@ -83,6 +92,7 @@ def published_curves(codecs: Sequence[str] | None = None, dataset: str = "kodak"
                 rows[column].to_numpy() if metric == "psnr" else ms_ssim_db(rows[column].to_numpy()),
                 family="classical" if trained == "none" else "learned",
                 source=", ".join(dict.fromkeys(rows["source"])),
+                coder=(_OURS[name], "") if name in _OURS else None,
             )
         )
     return found
@@ -105,7 +115,7 @@ def measured_curves(means: pd.DataFrame, metric: str = "psnr") -> list[Curve]:
     Raises
     ------
     ValueError
-        For an unknown metric, or when rows are over different numbers of images.
+        For an unknown metric, or when rows are over different images.
     """
     import numpy as np
 
@@ -117,10 +127,15 @@ def measured_curves(means: pd.DataFrame, metric: str = "psnr") -> list[Curve]:
             f"the results hold means over {', '.join(map(str, sorted(means['images'].unique())))} images, which can't "
             "be compared: let `lic-lab evaluate` finish, or give files of one set of images"
         )
+    if means["image_set"].nunique() > 1:
+        raise ValueError(
+            "the results hold means over different images, which can't be compared: measure all codecs over the same "
+            "ones, or give files of one set of images"
+        )
     frame = means[np.isfinite(means[column])]
-    subjects = frame.apply(lambda row: subject(row["codec"], row["configuration"]), axis=1)
+    subjects = np.array([subject(*of) for of in zip(frame["codec"], frame["configuration"], strict=True)])
     found = []
-    for name in dict.fromkeys(subjects):
+    for name in dict.fromkeys(subjects.tolist()):
         rows = frame[subjects == name]
         family = "classical" if rows["codec"].iloc[0] in CLASSICAL else "ours"
         coder = (rows["codec"].iloc[0], rows["configuration"].iloc[0])

@@ -367,7 +367,10 @@ def test_maps_are_s_u_and_their_product(run: Trace) -> None:
 def test_stages_show_symbols_less_means_and_the_change_of_bits(run: Trace) -> None:
     channel = 7
     panels = figures.progressive_stages(run, channel).axes[:15]
+    shown = [analysis.inside(stage.bits[channel], run.x.shape[:2]).sum() for stage in run.stages]
+    assert shown[0] < run.stages[0].bits[channel].sum()  # there is padding, which no map shows
     for k, stage in enumerate(run.stages):
+        assert panels[5 * k + 3].get_title() == f"{shown[k]:.0f} bits"
         y, mu, error, bits = (np.asarray(ax.images[0].get_array()) for ax in panels[5 * k : 5 * k + 4])
         np.testing.assert_allclose(y, run.symbols[channel])
         np.testing.assert_allclose(y - mu, error, atol=1e-5)
@@ -375,11 +378,16 @@ def test_stages_show_symbols_less_means_and_the_change_of_bits(run: Trace) -> No
         if k:
             change = np.asarray(panels[5 * k + 4].images[0].get_array())
             np.testing.assert_allclose(change, stage.bits[channel] - run.stages[k - 1].bits[channel])
+            less = shown[k] - shown[k - 1]
+            title = f"{less:+.0f} bits, {100 * less / shown[k - 1]:+.1f} %".replace("-", "\N{MINUS SIGN}")
+            assert panels[5 * k + 4].get_title() == title
             low, high = panels[5 * k + 4].images[0].get_clim()
             assert low == -high and panels[5 * k + 4].images[0].get_cmap().name == figures.style.SIGNED
     assert not panels[4].get_visible()
     default = figures.progressive_stages(run)
-    assert default._suptitle.get_text().startswith(f"channel {run.bits.sum((1, 2)).argmax()},")
+    inside = analysis.inside(run.bits, run.x.shape[:2]).sum((1, 2))
+    share = f"{100 * inside.max() / inside.sum():.1f} % of y's bits"
+    assert default._suptitle.get_text().startswith(f"channel {inside.argmax()}, {share};")
 
 
 def test_the_last_stage_is_the_one_that_codes(run: Trace) -> None:

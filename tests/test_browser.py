@@ -29,6 +29,13 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
     pytest.mark.skipif(not weights.cards("shared"), reason=f"there are no trained weights in {weights.folder()}"),
 ]
+# Counts the pictures that the page holds on to.
+COUNT_URLS = """() => {
+  const [make, drop] = [URL.createObjectURL, URL.revokeObjectURL].map((call) => call.bind(URL));
+  window.held = new Set();
+  URL.createObjectURL = (blob) => { const url = make(blob); held.add(url); return url; };
+  URL.revokeObjectURL = (url) => { held.delete(url); drop(url); };
+}"""
 MENUS = {"photo": 0, "quality": 1, "channel": 2, "local": 3, "global": 4, "refinement": 5}
 
 
@@ -168,6 +175,13 @@ def test_click_and_keys_on_the_heatmap(lab_page):
         frame.press(key)
         bench.wait_for_position("similarity", *position)
     assert bench.page.locator(".jp-Cell").count() == 2
+
+    # each step draws a picture, and the page lets go of those before it
+    bench.page.evaluate(COUNT_URLS)
+    for _ in range(12):
+        frame.press("ArrowUp")
+    bench.wait_for_position("similarity", 1, 2)
+    bench.eventually(lambda: bench.page.evaluate("held.size") == 1)
     assert errors == []
 
 

@@ -19,8 +19,9 @@ from scipy.interpolate import Akima1DInterpolator, PchipInterpolator
 
 from lic_lab import cli
 from lic_lab.analysis import rate_saving
+from lic_lab.cli import console
 from lic_lab.evaluation.bdrate import METHODS, Delta, bd_psnr, bd_rate
-from lic_lab.evaluation.results import COLUMNS, Store, working
+from lic_lab.evaluation.results import COLUMNS, FORMATS, Store, working
 
 ANCHOR = ([0.12, 0.25, 0.5, 0.9, 1.4], [28.4, 31.0, 34.1, 37.2, 39.5])
 TEST = ([0.1, 0.18, 0.29, 0.42, 0.6, 0.81], [28.9, 30.6, 32.5, 34.0, 35.9, 37.3])
@@ -195,6 +196,7 @@ def test_the_command_compares_all_and_says_what_it_left_out(table: str, capsys) 
     assert "mlic+" in out and "high" not in out
     assert "high is left out: the anchor covers 28.4 to 39.5 dB and the test 45 to 47 dB" in err
     assert "bumpy is left out: the test does not rise" in err
+    assert "images" not in err  # those compared are means over the same number
 
 
 def test_the_command_compares_results_with_a_published_anchor(table: str, capsys) -> None:
@@ -281,6 +283,7 @@ def test_what_is_left_out_of_all_has_its_own_reason(table: str, tmp_path: Path, 
 
 
 def test_a_table_behind_the_tests_is_told(table: str, capsys) -> None:
+    assert console.TABLES == FORMATS
     with pytest.raises(SystemExit):
         cli.main(["bdrate", "--anchor", "jpeg", "--test", "mlic+", table])
     assert f"{table} is a table of results, not a codec; put RESULTS first" in capsys.readouterr().err

@@ -94,14 +94,15 @@ def _curves(args: argparse.Namespace, dataset: str) -> tuple[dict[str, list[Curv
     mine, theirs = _measured_anchor(wanted, measured), ""
     codecs: list[str] = []
     if dataset:
-        codecs = [_codec(name, dataset) for name in args.published or [name for name in PUBLISHED if name in there]]
+        names = args.published or [name for name in PUBLISHED if name in there]
+        codecs = [_codec(name, dataset, there) for name in names]
         if wanted and not mine:
-            theirs = _codec(wanted, dataset)
+            theirs = _codec(wanted, dataset, there)
             codecs = codecs if theirs in codecs else [theirs, *codecs]
     elif wanted and not mine:
-        names = dict.fromkeys(curve.name for found in measured.values() for curve in found)
+        have = dict.fromkeys(curve.name for found in measured.values() for curve in found)
         raise ValueError(
-            f"the anchor is {wanted!r}, which is not in the results; they have {', '.join(names) or 'none'}. Its "
+            f"the anchor is {wanted!r}, which is not in the results; they have {', '.join(have) or 'none'}. Its "
             f"published points come with --published {wanted}, if the results are of the same images"
         )
     curves, anchors = {}, {}
@@ -202,12 +203,11 @@ def _there(dataset: str) -> list[str]:
     return list(points(dataset)["codec"].unique()) if dataset else []
 
 
-def _codec(given: str, dataset: str) -> str:
-    """The published codec that is meant, by its name in the table or in the figures."""
+def _codec(given: str, dataset: str, there: list[str]) -> str:
+    """The published codec that is meant, of those `there` are, by its name in the table or in the figures."""
     from lic_lab.evaluation.published import which
     from lic_lab.figures.operating_points import TITLES
 
-    there = _there(dataset)
     titles = {TITLES.get(codec, codec).casefold(): codec for codec in there}
     return titles.get(given.casefold()) or which(given, there, f"published codec of {dataset}")
 

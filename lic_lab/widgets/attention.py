@@ -10,6 +10,7 @@ import numpy as np
 
 from lic_lab import analysis
 from lic_lab.tracing import Trace
+from lic_lab.widgets.errors import in_words
 from lic_lab.widgets.map import Map
 from lic_lab.widgets.panel import ALL, Panel, menu, row
 from lic_lab.widgets.session import Run
@@ -87,7 +88,7 @@ class AttentionMaps(Panel):
         except (ValueError, MemoryError) as error:
             self._kept = None
             self.map.layout.display = "none"
-            self.words.value = f"<p class='lab-words lab-error'>{escape(str(error) or 'not enough memory')}</p>"
+            self.words.value = f"<p class='lab-words lab-error'>{escape(in_words(error))}</p>"
             return
         self._fill(self.slice, [(str(i), i) for i in trace.attentions[name]])
         found = trace.attention(name, self.slice.value, scene.position)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -287,11 +285,3 @@ def test_a_table_behind_the_tests_is_told(table: str, capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["bdrate", "--anchor", "jpeg", "--test", "mlic+", table])
     assert f"{table} is a table of results, not a codec; put RESULTS first" in capsys.readouterr().err
-
-
-def test_published_points_need_no_torch() -> None:
-    code = "import sys; from lic_lab import cli; cli.main('bdrate --published --anchor vtm --test mlic'.split()); "
-    done = subprocess.run(
-        [sys.executable, "-c", code + "print('torch' in sys.modules)"], capture_output=True, text=True
-    )
-    assert done.stdout.splitlines()[-1] == "False", done.stderr

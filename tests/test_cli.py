@@ -20,8 +20,7 @@ from lic_lab.cli import console, evaluate
 ABLATION_KEYS = {"channel", "local", "global", "refinement", "bpp", "bits_vs_base_percent"}
 
 
-def test_codecs_lists_every_codec_with_stable_keys(untrained_weights, monkeypatch, capsys):
-    monkeypatch.setattr("lic_lab.codecs.registry.parameters", lambda name, size="paper": 1_234_567)
+def test_codecs_lists_every_codec_with_stable_keys(untrained_weights, capsys):
     assert cli.main(["codecs", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {"mlic", "mlic+", "mean-scale"} <= {codec["name"] for codec in found}
@@ -35,7 +34,7 @@ def test_codecs_lists_every_codec_with_stable_keys(untrained_weights, monkeypatc
     assert cli.main(["codecs"]) == 0
     out = capsys.readouterr().out
     assert "q2 (lambda 0.0035)" in out
-    assert "1.23 M" in out
+    assert "113.99 M" in out
 
 
 def test_ablation_has_stable_keys_and_starts_from_the_base(untrained_weights, photograph, capsys):
@@ -328,16 +327,6 @@ def run(*argv, **environment):
     return subprocess.run(
         [sys.executable, *argv], capture_output=True, text=True, env=os.environ | environment, timeout=120
     )
-
-
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys; from lic_lab.cli import main\n"
-        "try: main(['train', '--help'])\n"
-        "except SystemExit: pass\n"
-        "print([m for m in ('torch', 'numpy', 'compressai', 'PIL') if m in sys.modules])"
-    )
-    assert run("-c", code).stdout.splitlines()[-1] == "[]"
 
 
 def test_a_mistake_ends_the_process_with_status_2_and_no_traceback(tmp_path):

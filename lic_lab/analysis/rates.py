@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import PchipInterpolator
 
 Array = NDArray[Any]
 
@@ -105,6 +104,8 @@ def mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[Array, 
 def _log_rate(quality: Array, rate: Array, known: Array) -> Array:
     if len(rate) == 1:  # `quality` is that one
         return np.full(len(quality), np.log(rate[0]))
+    from scipy.interpolate import PchipInterpolator  # half a second, which the rest of the analysis need not wait for
+
     found: Array = PchipInterpolator(known, np.log(rate))(quality)
     return found
 

@@ -163,10 +163,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _codecs(args: argparse.Namespace) -> None:
-    with at_work("listing the codecs"):
-        from lic_lab.codecs.registry import listing
+    from lic_lab.codecs.registry import listing
 
-        found = listing()
+    found = listing()
     if args.json:
         print_json(found)
         return

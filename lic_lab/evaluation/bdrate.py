@@ -20,7 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import bjontegaard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -90,7 +89,7 @@ def bd_rate(anchor: Curve, test: Curve, method: str = "pchip") -> Delta:
     """
     (rate_a, quality_a), (rate_t, quality_t) = _checked(anchor, test, method)
     low, high, overlap = _overlap(quality_a, quality_t, "{} dB", float)
-    value = _quiet(bjontegaard.bd_rate, rate_a, quality_a, rate_t, quality_t, method)
+    value = _delta("bd_rate", rate_a, quality_a, rate_t, quality_t, method)
     return Delta(value, method, low, high, overlap, (len(rate_a), len(rate_t)))
 
 
@@ -107,7 +106,7 @@ def bd_psnr(anchor: Curve, test: Curve, method: str = "pchip") -> Delta:
     """
     (rate_a, quality_a), (rate_t, quality_t) = _checked(anchor, test, method)
     low, high, overlap = _overlap(rate_a, rate_t, "{} bpp", np.log10)
-    value = _quiet(bjontegaard.bd_psnr, rate_a, quality_a, rate_t, quality_t, method)
+    value = _delta("bd_psnr", rate_a, quality_a, rate_t, quality_t, method)
     return Delta(value, method, low, high, overlap, (len(rate_a), len(rate_t)))
 
 
@@ -137,6 +136,8 @@ def _overlap(a: NDArray[Any], b: NDArray[Any], what: str, scale: Callable[[Any],
     return float(low), float(high), float((scale(high) - scale(low)) / union)
 
 
-def _quiet(delta: Callable[..., float], *args: Any) -> float:
+def _delta(name: str, *args: Any) -> float:
     """Different numbers of points are fine, and the overlap is told by `Delta` rather than by a warning."""
-    return float(delta(*args, require_matching_points=False, min_overlap=0))
+    import bjontegaard  # and pyplot with it, for which reading published points need not wait
+
+    return float(getattr(bjontegaard, name)(*args, require_matching_points=False, min_overlap=0))

@@ -1,0 +1,21 @@
+"""What the registry states of codecs that it does not build."""
+
+import pytest
+from torch.nn import init
+
+from lic_lab.codecs import registry
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [(name, size) for name in registry.names() for size in registry.entry(name).sizes]
+)
+def test_the_stated_parameters_are_those_of_the_codec(name, size, monkeypatch):
+    for fill in (n for n in dir(init) if n.endswith("_") and not n.startswith("_")):
+        monkeypatch.setattr(init, fill, lambda tensor, *args, **kwargs: tensor)  # memory never touched is never taken
+    assert registry.parameters(name, size) == sum(p.numel() for p in registry.create(name, size).parameters())
+
+
+def test_a_size_that_is_not_there_is_answered_with_those_that_are():
+    for ask in (registry.parameters, registry.create):
+        with pytest.raises(ValueError, match="mlic has no size 'released'; it has paper, small"):
+            ask("mlic", "released")

@@ -18,12 +18,15 @@ from torch import Tensor, nn
 from lic_lab.codecs import registry
 from lic_lab.codecs.codec import Codec
 from lic_lab.entropy import gaussian
-from lic_lab.entropy.order import Step
+from lic_lab.entropy.order import Part, Step
 from lic_lab.entropy.rans import Encoder
 from lic_lab.layers import exact as module
 from lic_lab.layers.attention import attend
 from lic_lab.layers.exact import FUNCTIONS, GRID, InexactError, exact, table, to_grid
+from lic_lab.layers.gdn import GDN
+from lic_lab.layers.gsdn import GSDN, to_gsdn
 from lic_lab.layers.nearest import Past
+from lic_lab.transforms import conv, residual
 
 LAYERS: dict[str, nn.Module] = {
     "conv": nn.Conv2d(24, 17, 5, padding=2, stride=2),
@@ -241,7 +244,9 @@ def test_wavefronts_give_the_stream_of_coding_position_by_position() -> None:
                 encoder.add(*entropy.gaussian.symbols(y_hat, mu, log_sigma))
                 return y_hat
 
-            steps = [Step((0,), "wavefront", torch.tensor([position])) for position in positions]
+            steps = [
+                Step((0,), Part("wavefront", "raster", positions=torch.tensor([position]))) for position in positions
+            ]
             with exact():
                 y_hat = entropy.run(hyper, visit, steps)
             return encoder.finish(), y_hat
@@ -271,9 +276,9 @@ class Noise:
         return out * (1 + self.relative * (2 * torch.rand(out.shape, generator=self.generator).double() - 1))
 
 
-def decoded_under_noise(codec: Codec, relative: float, monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """(y_hat as coded) - (y_hat decoded while every intermediate tensor is perturbed)."""
-    coded = codec.encode(photograph("chelsea", 120, 190))
+@contextmanager
+def noise(relative: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Inside, exact arithmetic's every intermediate tensor is perturbed."""
     noisy, compute = Noise(relative), module._Exact.__torch_function__
 
     def perturbed(self: Any, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -283,8 +288,15 @@ def decoded_under_noise(codec: Codec, relative: float, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patch:
         patch.setattr(module._Exact, "__torch_function__", perturbed)
-        found = codec.decode(coded.strings, coded.shape)
+        yield
     assert noisy.perturbed > 5
+
+
+def decoded_under_noise(codec: Codec, relative: float, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """(y_hat as coded) - (y_hat decoded while every intermediate tensor is perturbed)."""
+    coded = codec.encode(photograph("chelsea", 120, 190))
+    with noise(relative, monkeypatch):
+        found = codec.decode(coded.strings, coded.shape)
     return to_grid(found) - coded.y_hat
 
 
@@ -297,6 +309,73 @@ def test_float32_s_noise_on_every_tensor_leaves_no_trace(name: str, monkeypatch:
 def test_that_test_can_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise of 2^-12, float16's, is more than the grid absorbs."""
     assert decoded_under_noise(lively(name), 2.0**-12, monkeypatch).any()
+
+
+def with_gsdn(g_s: nn.Module) -> nn.Module:
+    assert to_gsdn(g_s) == 3
+    return g_s
+
+
+SYNTHESES: dict[str, Callable[[], nn.Module]] = {  # each kind of g_s
+    "conv": lambda: conv.Synthesis(12, 20),
+    "conv, GSDN": lambda: conv.Synthesis(12, 20, GSDN),
+    "residual": lambda: residual.Synthesis((8, 12, 16), 20, linear_path=True),
+    "residual, GSDN": lambda: with_gsdn(residual.Synthesis((8, 12, 16), 20, linear_path=True)),
+}
+
+
+def synthesis(name: str) -> tuple[nn.Module, Tensor]:
+    """(g_s with all parameters away from where they start, two latents of symbols on the grid)."""
+    torch.manual_seed(0)
+    g_s = SYNTHESES[name]()
+    with torch.no_grad():
+        for layer in g_s.modules():
+            if isinstance(layer, GDN):
+                layer.beta.mul_(0.5 + torch.rand(layer.beta.shape))
+                layer.gamma.add_(0.3 * torch.rand(layer.gamma.shape))
+            if isinstance(layer, GSDN):
+                layer.nu.normal_()
+                layer.tau.normal_().mul_(0.1)
+    return g_s, to_grid(3 * torch.randn(2, 20, 5, 7))
+
+
+def picture(g_s: nn.Module, y_hat: Tensor) -> Tensor:
+    with torch.no_grad(), exact():
+        x_hat: Tensor = g_s(y_hat)
+    return x_hat
+
+
+@pytest.mark.parametrize("name", SYNTHESES)
+def test_the_picture_is_near_what_float64_gives(name: str) -> None:
+    g_s, y_hat = synthesis(name)
+    found = picture(g_s, y_hat)
+    with torch.no_grad():
+        expected = g_s.double()(y_hat)
+    assert torch.equal(found, to_grid(found))
+    torch.testing.assert_close(found, expected, atol=2e-3 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("name", SYNTHESES)
+def test_the_picture_is_the_same_under_every_condition(name: str) -> None:
+    """Threads, libraries, layouts, alone or in a batch, and with a latent's channels in another order."""
+    g_s, y_hat = synthesis(name)
+    with number_of_threads(1):
+        expected = picture(g_s, y_hat)
+    for words, condition in CONDITIONS.items():
+        with condition():
+            assert torch.equal(picture(g_s, y_hat), expected), words
+    assert torch.equal(picture(g_s, y_hat.to(memory_format=torch.channels_last)), expected)
+    assert torch.equal(picture(g_s.to(memory_format=torch.channels_last), y_hat), expected)
+    assert torch.equal(torch.cat([picture(g_s, image) for image in y_hat.split(1)]), expected)
+
+
+@pytest.mark.parametrize("name", SYNTHESES)
+def test_float32_s_noise_leaves_no_trace_in_the_picture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    g_s, y_hat = synthesis(name)
+    expected = picture(g_s, y_hat)
+    for relative, traceless in ((2.0**-24, True), (2.0**-12, False)):
+        with noise(relative, monkeypatch):
+            assert torch.equal(to_grid(picture(g_s, y_hat)), expected) == traceless
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -41,9 +41,10 @@ DIGITS = 53  # bits of a float64's mantissa
 GRID = 12  # bits of a tensor after the point
 BITS = 22  # of an operand in a sum of products; larger numbers, from 2^10, are clipped there
 FINE = 22  # bits after the point of softmax's output, which lies in [0, 1]
+SQUARE = 16  # bits after the point of a square in GDN's pool; before it there are twice as many as an operand has
 
 
-class InexactError(TypeError):
+class InexactError(RuntimeError):
     """An operation that `exact` can't vouch for."""
 
 
@@ -95,11 +96,13 @@ def _integers(x: Tensor, bits: int = BITS, fraction: int = GRID) -> Tensor:
 _weights: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def _weights_as_integers(weight: Tensor, reduced: tuple[int, ...], tiled: bool = False) -> tuple[Tensor, int]:
+def _weights_as_integers(
+    weight: Tensor, reduced: tuple[int, ...], tiled: bool = False, bits: int = BITS
+) -> tuple[Tensor, int]:
     """(weights in units of 2^-fraction, fraction), the finest for which no sum of products leaves 53 bits.
 
-    `reduced` are the dimensions summed over; `tiled` transforms the weights for `winograd`, which needs more bits. The
-    result is kept while the weight's tensor lives.
+    `reduced` are the dimensions summed over, and `bits` those of the other operand; `tiled` transforms the weights for
+    `winograd`, which needs more. The result is kept while the weight's tensor lives.
     """
     owner = weight if weight._base is None else weight._base
     key = (owner._version, tuple(weight.shape), weight.storage_offset(), str(weight.device))
@@ -109,7 +112,7 @@ def _weights_as_integers(weight: Tensor, reduced: tuple[int, ...], tiled: bool =
         whole = torch.round(weight.double() * 2.0**30).long()  # int64 sums have no rounding either
         # largest sum of |w| behind an output, in units of 2^-30
         longest = winograd.largest_sum(winograd.transformed(whole)) if tiled else int(whole.abs().sum(reduced).max())
-        room = DIGITS - BITS - 1 - (winograd.GROWTH if tiled else 0)  # bits that the sum of |w| may take
+        room = DIGITS - bits - 1 - (winograd.GROWTH if tiled else 0)  # bits that the sum of |w| may take
         fraction = min(30, 30 + room - longest.bit_length())
         units = torch.round(weight.double() * 2.0**fraction)
         kept[key] = (winograd.transformed(units) if tiled else units, fraction)
@@ -141,6 +144,17 @@ def _convolution(
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     w, fraction = _weights_as_integers(weight, (1,))
     return _settled(F.linear(_integers(x), w), GRID + fraction, bias)
+
+
+def _normalised(v: Tensor, x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
+    """GDN: squares have too many bits for a convolution, but none of theirs is a sign, and the root halves errors."""
+    bits = 2 * (BITS - GRID) + SQUARE
+    largest = 2.0 ** (BITS - GRID) - 2.0**-GRID
+    squares = _integers(to_grid(x).clamp_(-largest, largest).square_(), bits, SQUARE)
+    w, fraction = _weights_as_integers(gamma[:, :, None, None], (1, 2, 3), bits=bits)
+    pool = F.conv2d(squares, w).mul_(2.0 ** -(SQUARE + fraction)).add_(beta.double()[:, None, None])
+    root = pool.sqrt_()
+    return to_grid(to_grid(v) * root if inverse else to_grid(v) / root)
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -247,6 +261,7 @@ _OF_SUMS: dict[str, Callable[..., Any]] = {
     "matmul": _matmul,
     "__matmul__": _matmul,
     "attend": _attend,
+    "normalised": _normalised,
     "store": _store,
     "most_similar": _most_similar,
     "softmax": _softmax,
@@ -271,7 +286,7 @@ _MOVES = frozenset(
     cat stack split chunk unbind index_select index_copy index_copy_ gather take where masked_fill masked_fill_ fill_
     roll flip repeat repeat_interleave pad pixel_shuffle pixel_unshuffle unfold to double float bool cpu cuda numpy
     item tolist numel size stride dim any all nonzero unique is_floating_point logical_and logical_or logical_not equal
-    storage_offset data_ptr get_device is_contiguous
+    storage_offset data_ptr get_device is_contiguous reparametrised
     """.split()
 )
 _ELEMENTWISE = frozenset(

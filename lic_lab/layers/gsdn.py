@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from compressai.layers import GDN
 from torch import Tensor, nn
+
+from lic_lab.layers.gdn import GDN, CompressAIsGDN
 
 
 class GSDN(GDN):
     """Eq. 5, of u (B, C, H, W); Eq. 6 with ``inverse=True``.
 
-    beta and gamma are CompressAI's, kept non-negative by its reparametrisation; nu (C,) and tau (C, C) are free, and
-    zero at first.
+    nu (C,) and tau (C, C) are free, and zero at first.
     """
 
     def __init__(self, in_channels: int, inverse: bool = False):
@@ -29,14 +29,11 @@ class GSDN(GDN):
 
     def forward(self, x: Tensor) -> Tensor:
         shift = F.conv2d(x, self.tau[:, :, None, None], self.nu)  # (B, C, H, W)
-        if self.inverse:
-            return super().forward(x) + shift
         # GDN's denominator is that of u, not of the shifted u: Eq. 5 divides the difference by it.
-        beta, gamma = self.beta_reparam(self.beta), self.gamma_reparam(self.gamma)
-        return (x - shift) * torch.rsqrt(F.conv2d(x**2, gamma[:, :, None, None], beta))
+        return self.by_pool(x, x) + shift if self.inverse else self.by_pool(x - shift, x)
 
     @classmethod
-    def from_gdn(cls, gdn: GDN) -> GSDN:
+    def from_gdn(cls, gdn: CompressAIsGDN) -> GSDN:
         """The GSDN that computes what `gdn` does, with its parameters and nu = tau = 0."""
         found = cls(len(gdn.beta), inverse=bool(gdn.inverse))
         found.beta, found.gamma = gdn.beta, gdn.gamma
@@ -54,7 +51,7 @@ def to_gsdn(module: nn.Module) -> int:
     """Replace every GDN inside `module`, in place, by the GSDN that computes the same; returns how many there were."""
     count = 0
     for name, child in module.named_children():
-        if type(child) is GDN:
+        if type(child) in (GDN, CompressAIsGDN):
             setattr(module, name, GSDN.from_gdn(child))
             count += 1
         else:

@@ -15,9 +15,10 @@ logarithm [ours], which `Gaussian.sigma` takes: CompressAI's weights give the sa
 from __future__ import annotations
 
 import torch
-from compressai.layers import GDN
 from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
+
+from lic_lab.layers.gdn import GDN
 
 
 class Analysis(nn.Sequential):

@@ -7,8 +7,8 @@
       conv 3x3 w2->M /2                                       RB  RBU M->w2   x2
     y (B, M, H/16, W/16)                                    y_hat (B, M, H/16, W/16)
 
-RB, RBS (stride, GDN) and RBU (sub-pixel, IGDN) are CompressAI's layers. The paper uses one width, w0 = w1 =
-w2 = N = 192 [paper, Table 2]. Our `small` size narrows the costly high resolutions and adds a
+RB, RBS (stride, GDN) and RBU (sub-pixel, IGDN) are CompressAI's layers, with our GDN. The paper uses one width, w0 =
+w1 = w2 = N = 192 [paper, Table 2]. Our `small` size narrows the costly high resolutions and adds a
 `LinearPath` beside each network [ours].
 """
 
@@ -16,17 +16,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import compressai.layers as theirs
 import torch
-from compressai.layers import (
-    ResidualBlock,
-    ResidualBlockUpsample,
-    ResidualBlockWithStride,
-    conv3x3,
-    subpel_conv3x3,
-)
+from compressai.layers import ResidualBlock, conv3x3, subpel_conv3x3
 from torch import Tensor, nn
 
+from lic_lab.layers.gdn import GDN
+
 STRIDE = 16
+
+
+class ResidualBlockWithStride(theirs.ResidualBlockWithStride):
+    """CompressAI's, with our GDN."""
+
+    def __init__(self, in_ch: int, out_ch: int, stride: int = 2):
+        super().__init__(in_ch, out_ch, stride)
+        self.gdn = GDN(out_ch)
+
+
+class ResidualBlockUpsample(theirs.ResidualBlockUpsample):
+    """CompressAI's, with our inverse GDN."""
+
+    def __init__(self, in_ch: int, out_ch: int, upsample: int = 2):
+        super().__init__(in_ch, out_ch, upsample)
+        self.igdn = GDN(out_ch, inverse=True)
 
 
 class Analysis(nn.Module):

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-SMALLEST = 8  # pixels a side
 LARGEST = 24_000_000  # pixels; beyond it `read` refuses
 MEMORY_PER_PIXEL = 250  # bytes at the peak of a trace: 192 at 8.3 megapixels, more below (benchmarks/memory.py)
 
@@ -55,8 +54,8 @@ def read(source: Source, name: str | None = None, largest: int = LARGEST) -> Pic
     Raises
     ------
     ImageError
-        When the file is missing or no image, the shape or range is wrong, a side is shorter than 8 pixels, or
-        the image has more than `largest` pixels (the message states the memory it would take).
+        When the file is missing or no image, the shape or range is wrong, there is no pixel, or the image has more than
+        `largest` pixels (the message states the memory it would take).
     """
     if isinstance(source, Tensor):
         return _from_tensor(source, name or "tensor", largest)
@@ -79,17 +78,9 @@ def read(source: Source, name: str | None = None, largest: int = LARGEST) -> Pic
         ) from None
 
 
-def pad(x: Tensor, multiple: int = 64) -> tuple[Tensor, tuple[int, int, int, int]]:
-    """Repeat the last row and column until both sides are multiples. Returns (padded, (top, left, H, W))."""
-    H, W = x.shape[2:]
-    padded = torch.nn.functional.pad(x, (0, -W % multiple, 0, -H % multiple), mode="replicate")
-    return padded, (0, 0, H, W)
-
-
-def crop(x: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-    """Undo `pad`."""
-    top, left, H, W = box
-    return x[:, :, top : top + H, left : left + W]
+def pad(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Repeat the last row and column of (B, 3, H, W) until it has this height and width."""
+    return torch.nn.functional.pad(x, (0, size[1] - x.shape[3], 0, size[0] - x.shape[2]), mode="replicate")
 
 
 def to_uint8(x: Tensor) -> NDArray[np.uint8]:
@@ -99,8 +90,8 @@ def to_uint8(x: Tensor) -> NDArray[np.uint8]:
 
 
 def _check_size(H: int, W: int, name: str, largest: int) -> None:
-    if min(H, W) < SMALLEST:
-        raise ImageError(f"{name} is {W} x {H} pixels; each side must have at least {SMALLEST}")
+    if min(H, W) < 1:
+        raise ImageError(f"{name} is {W} x {H} pixels, so there is nothing to see; each side must have at least one")
     if H * W > largest:
         need = H * W * MEMORY_PER_PIXEL / 2**30
         raise ImageError(

@@ -12,7 +12,6 @@ from lic_lab.codecs import registry
 from lic_lab.codecs.codec import Codec
 from lic_lab.codecs.shared import SharedLatent, combinations
 from lic_lab.entropy.model import EntropyModel
-from lic_lab.image import pad
 
 PHOTOGRAPHS = {"astronaut": (60, 150), "chelsea": (20, 90), "coffee": (80, 130)}  # name -> top left of the crop
 COMBINATIONS = combinations()
@@ -24,12 +23,14 @@ def name_of(combination: dict[str, str]) -> str:
 
 
 def photograph(name: str, height: int, width: int) -> Tensor:
-    """A crop of a photograph bundled with scikit-image, padded as lab.trace pads: (1, 3, H, W) in [0, 1]."""
-    top, left = PHOTOGRAPHS[name]
-    pixels = getattr(skimage.data, name)()[top : top + height, left : left + width]
+    """A crop of a photograph bundled with scikit-image: (1, 3, H, W) in [0, 1]."""
+    whole = getattr(skimage.data, name)()
+    top, left = (
+        min(at, n - side) for at, n, side in zip(PHOTOGRAPHS[name], whole.shape, (height, width), strict=False)
+    )
+    pixels = whole[top : top + height, left : left + width]
     assert pixels.shape[:2] == (height, width)
-    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float() / 255
-    return pad(x)[0]
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float() / 255
 
 
 @lru_cache(maxsize=4)

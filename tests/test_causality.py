@@ -18,7 +18,7 @@ from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.contexts.local import RasterContext
 from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.model import EntropyModel
-from lic_lab.entropy.order import CodingOrder, Step
+from lic_lab.entropy.order import PATTERNS, CodingOrder, Step
 from lic_lab.entropy.parameters import Parameters
 from lic_lab.entropy.seen import Seen
 from lic_lab.layers.tap import record
@@ -110,9 +110,11 @@ def test_patches_see_only_the_past() -> None:
 class Peeking(Context):
     """A context that reads the very symbols it is asked to predict."""
 
-    def __init__(self, order: CodingOrder):
+    in_turn = True
+
+    def __init__(self, pattern: str, order: CodingOrder):
         super().__init__()
-        self.order = order
+        self.pattern, self.order = pattern, order  # type: ignore[misc]
 
     def width(self, i: int) -> int:
         return self.order.slices[i]
@@ -133,17 +135,17 @@ class Hindsight(RasterContext):
 
 def cheating(order: CodingOrder, context: Context, rounding: str) -> EntropyModel:
     widths = {"hyper": [4] * len(order.slices), "cheat": [context.width(i) for i in range(len(order.slices))]}
-    kinds = ("raster",) if order.pattern == "wavefront" else ("first", "second")
+    kinds = {"wavefront": ("raster",), "zigzag": ("chunk",)}.get(order.pattern, ("first", "second"))
     g_ep = Parameters(order, dict.fromkeys(kinds, widths), hidden=(16,))
     return EntropyModel(order, {"cheat": {"on": context}}, g_ep, gaussian=Gaussian(rounding)).eval()
 
 
-@pytest.mark.parametrize("pattern", ["whole", "checkerboard", "wavefront"])
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_context_that_peeks_is_caught_by_the_poison(pattern: str) -> None:
     torch.manual_seed(0)
     raster = pattern == "wavefront"
-    order = CodingOrder((6,) if raster else (3, 3), in_turn=not raster, pattern=pattern)
-    model = cheating(order, Peeking(order), "centred")
+    order = CodingOrder((6,) if raster else (3, 3), in_turn=not raster, pattern=pattern, patch=2)
+    model = cheating(order, Peeking(pattern, order), "centred")
     assert poisoned(model, torch.randn(1, 4, 4, 5))
 
 

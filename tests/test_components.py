@@ -25,7 +25,7 @@ from lic_lab.entropy.contexts.local import (
     RasterContext,
     StackedCheckerboardContext,
 )
-from lic_lab.entropy.order import CodingOrder, Step
+from lic_lab.entropy.order import CodingOrder, Part, Step
 from lic_lab.entropy.refinement import LatentResidualPrediction
 from lic_lab.entropy.seen import Seen
 from lic_lab.layers.masks import beyond_window, checkerboard, window_anchors, window_pairs
@@ -98,7 +98,7 @@ def nonanchor_case(parity: str, i: int, seed: int = 0) -> tuple[Seen, Step, Arra
     """What is known before the non-anchors of slice `i`, the step, and the full latent (3S, H, W)."""
     order = ORDERS[parity]
     y = torch.randn(1, order.M, H, W, generator=torch.Generator().manual_seed(seed))
-    step = next(s for s in order.steps(H, W) if s.slices == (i,) and s.part == "nonanchor")
+    step = next(s for s in order.steps(H, W) if s.slices == (i,) and s.kind == "second")
     canvas = torch.full_like(y, torch.nan)
     canvas[:, : i * S] = y[:, : i * S]
     anchors = ~step.mask
@@ -300,7 +300,7 @@ def test_split_refinement_refines_its_half(part: str) -> None:
     seen, _, y = nonanchor_case("odd", 1)
     if part == "nonanchor":
         seen.y_hat = torch.from_numpy(y[None]).float()
-    step = next(s for s in seen.order.steps(H, W) if s.slices == (1,) and s.part == part)
+    step = next(s for s in seen.order.steps(H, W) if s.slices == (1,) and s.part.name == part)
     lrp = LatentResidualPrediction(seen.order, 2, hidden=(6, 5), split=True)
     current = only(y[S : 2 * S], True, "odd") if part == "anchor" else y[S : 2 * S]
     net = lrp.nets["first" if part == "anchor" else "second"][1]
@@ -327,7 +327,7 @@ def test_raster_context_is_a_masked_convolution() -> None:
             expected[:, i, j] += kernel[:, :, di, dj] @ y[0, :, a, c].double().numpy()
     expected += b[:, None, None]
     with torch.no_grad():
-        found = context(Seen(order, y, y), 0, Step((0,), "all"))[0]
+        found = context(Seen(order, y, y), 0, order.at_once())[0]
     np.testing.assert_allclose(found.double().numpy(), expected.reshape(6, -1), atol=2e-5)
 
 
@@ -350,7 +350,7 @@ def test_wavefronts_are_the_raster_scan_position_by_position() -> None:
             assert torch.equal(entropy.run(hyper, visit, steps), torch.round(y))
         return maps
 
-    scan = [Step((0,), "wavefront", torch.tensor([p])) for p in range(height * width)]
+    scan = [Step((0,), Part("wavefront", "raster", positions=torch.tensor([p]))) for p in range(height * width)]
     raster = visited(scan)
     torch.testing.assert_close(visited(None), raster, atol=1e-5, rtol=1e-5)
     parallel: dict[str, Tensor] = {}

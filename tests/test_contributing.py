@@ -39,7 +39,7 @@ def test_its_features_matter_and_are_those_of_a_loop(example):
     order, cross = example["order"], example["cross"]
     y = torch.randn(1, order.M, 4, 5)
     seen = Seen(order, y, torch.zeros(1, 192, 4, 5))
-    (step,) = [s for s in order.steps(4, 5) if s.part == "nonanchor"]
+    (step,) = [s for s in order.steps(4, 5) if s.kind == "second"]
     found = cross(seen, 1, step)
     for n, position in enumerate(step.positions.tolist()):
         i, j = divmod(position, 5)

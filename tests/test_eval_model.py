@@ -1,10 +1,10 @@
 """compressai's own eval_model runs our shipped checkpoints and measures what our sweep measures.
 
 Both count the bytes of the strings and nothing of a container, round the reconstruction to 8 bits before they compare,
-take the PSNR of R, G and B together and MS-SSIM from pytorch-msssim, and average over the images. What differs is how
-an image is brought to a multiple of 64: eval_model lays it amid zeros, `lic_lab.image.pad` repeats its last row and
-column. So the numbers are the same where nothing is to be padded, as on Kodak, and for other sizes once our coder is
-given eval_model's padding; what the padding alone is worth is in the last test.
+take the PSNR of R, G and B together and MS-SSIM from pytorch-msssim, and average over the images. What differs is that
+eval_model lays an image amid zeros to a multiple of 64, while our coder takes it as it is. So the numbers are the same
+where nothing is to be padded, as on Kodak, and for other sizes once our coder is given eval_model's padding; what the
+padding alone is worth is in the last test.
 """
 
 import json

@@ -55,17 +55,15 @@ def _count(args: argparse.Namespace) -> None:
         from tqdm import tqdm
 
         from lic_lab.codecs import registry
-        from lic_lab.evaluation.complexity import complexity, padded, totals
+        from lic_lab.evaluation.complexity import complexity, totals
 
         names = args.codec or [name for name in registry.names() if args.size in registry.entry(name).sizes]
         for name in names:
             registry.entry(name)
     found = []
-    pixels = args.height * args.width
     for name in tqdm(names, desc="counting", leave=False, disable=None):
         codec = registry.create(name, args.size)
-        rows = complexity(codec, *padded(codec, args.height, args.width), args.deconvolutions)
-        rows = [{**row, "macs_per_pixel": row["macs"] / pixels} for row in rows]  # of the image, not of its padding
+        rows = complexity(codec, args.height, args.width, args.deconvolutions)
         found.append({"codec": name, "size": args.size, "modules": rows, "totals": totals(rows)})
     if args.json:
         sides = {"height": args.height, "width": args.width, "deconvolutions": args.deconvolutions}

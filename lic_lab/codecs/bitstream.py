@@ -2,17 +2,18 @@
 
     offset  bytes
          0      4   89 "LIC"
-         4      1   version, 3
+         4      1   version, 4
          5      1   quality
          6      8   weights: the first bytes of the file's SHA-256
         14      8   height, width of the image in pixels
         22      2   resize factor in 1/4096; 4096 when the image was coded at its size
         24      4   CRC-32 of the 24 bytes before, the name and the decoded latent
-        28      1   n, length of the name
-        29      n   name: codec, then each component that is not the codec's own, "mlic+,local=stacked"
-      29+n      1   k, number of strings
-      30+n     4k   their lengths
-    30+n+4k         the strings
+        28      4   CRC-32 of the 28 bytes before and the decoded picture's samples
+        32      1   n, length of the name
+        33      n   name: codec, then each component that is not the codec's own, "mlic+,local=stacked"
+      33+n      1   k, number of strings
+      34+n     4k   their lengths
+    34+n+4k         the strings
        end      4   CRC-32 of all before
 
 Integers are little-endian and unsigned.
@@ -29,8 +30,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lic_lab.image import LARGEST, Source, crop, pad, read_image, to_uint8
-from lic_lab.layers.exact import to_grid
+from lic_lab.codecs.geometry import WHOLE
+from lic_lab.image import LARGEST, Source, read_image, to_uint8
+from lic_lab.layers.fixed_point import to_grid
 from lic_lab.layers.memory import kept
 
 if TYPE_CHECKING:
@@ -38,13 +40,11 @@ if TYPE_CHECKING:
 
     from lic_lab.codecs.codec import Codec
 
-MAGIC, VERSION = b"\x89LIC", 3
-STRIDE = 64  # images are padded to multiples of this before coding
-WHOLE = 4096  # the resize factor of an image coded at its size
+MAGIC, VERSION = b"\x89LIC", 4
 MOST_STRINGS = 16
-SMALLEST = 38  # bytes of a file with an empty name and one empty string
+SMALLEST = 42  # bytes of a file with an empty name and one empty string
 
-_FIXED = struct.Struct("<4sBB8sIIHI")  # up to the latent's checksum
+_FIXED = struct.Struct("<4sBB8sIIHII")  # up to the picture's checksum
 
 
 class BitstreamError(ValueError):
@@ -71,6 +71,10 @@ class LatentMismatch(BitstreamError):
     """Decoded to another latent than was encoded."""
 
 
+class PictureMismatch(BitstreamError):
+    """Decoded to the latent that was encoded, but to another picture than the encoder saw."""
+
+
 @dataclass(frozen=True)
 class Bitstream:
     """One coded image.
@@ -85,8 +89,8 @@ class Bitstream:
         First 16 hexadecimal digits of the SHA-256 of the weights file.
     height, width : int
         Size of the image in pixels.
-    latent : int
-        CRC-32 of what is decoded, see `checksum`.
+    latent, picture : int
+        CRC-32 of what is decoded, see `latent_checksum` and `picture_checksum`.
     strings : tuple of bytes
         Of y and, for a codec with a hyperprior, of z.
     scale : int
@@ -100,6 +104,7 @@ class Bitstream:
     height: int
     width: int
     latent: int
+    picture: int
     strings: tuple[bytes, ...]
     scale: int = WHOLE
 
@@ -114,16 +119,20 @@ class Bitstream:
         return ",".join((self.codec, *(f"{part}={name}" for part, name in self.components)))
 
     def _fixed(self) -> bytes:
-        digest = bytes.fromhex(self.digest)
-        return _FIXED.pack(MAGIC, VERSION, self.quality, digest, self.height, self.width, self.scale, self.latent)
+        size = (self.height, self.width, self.scale)
+        return _FIXED.pack(MAGIC, VERSION, self.quality, bytes.fromhex(self.digest), *size, self.latent, self.picture)
 
-    def checksum(self, y_hat: Tensor) -> int:
+    def latent_checksum(self, y_hat: Tensor) -> int:
         """CRC-32 of all that makes the picture: the header, the name, and the latent as little-endian float64.
 
         The latent is taken on the grid of `lic_lab.layers.exact`, and zero without sign.
         """
         values = (to_grid(y_hat) + 0.0).cpu().contiguous().numpy().astype("<f8", copy=False)
-        return zlib.crc32(values.tobytes(), zlib.crc32(self._fixed()[:-4] + self.name.encode()))
+        return zlib.crc32(values.tobytes(), zlib.crc32(self._fixed()[:-8] + self.name.encode()))
+
+    def picture_checksum(self, pixels: NDArray[np.uint8]) -> int:
+        """CRC-32 of the header up to the latent's, and of the samples (H, W, 3), row by row."""
+        return zlib.crc32(pixels.tobytes(), zlib.crc32(self._fixed()[:-4]))
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -156,12 +165,14 @@ class Bitstream:
         body, check = data[:-4], int.from_bytes(data[-4:], "little")
         if zlib.crc32(body) != check:
             raise DamagedStream("the stream is damaged or cut off (its checksum is wrong): copy it again")
-        _, _, quality, digest, height, width, scale, latent = _FIXED.unpack_from(body)
+        _, _, quality, digest, height, width, scale, latent, picture = _FIXED.unpack_from(body)
         codec, components, at = _name(body)
         strings = _strings(body, at)
         if not height or not width:
             raise _forged(f"an image of {width} x {height} pixels")
-        return cls(codec, quality, components, digest.hex(), height, width, latent, strings, scale)
+        if not 1 <= scale <= WHOLE:
+            raise _forged(f"to be coded at {scale / WHOLE:.3f} of its size")
+        return cls(codec, quality, components, digest.hex(), height, width, latent, picture, strings, scale)
 
 
 def _forged(claim: str) -> DamagedStream:
@@ -207,25 +218,31 @@ def compress(codec: Codec, x: Tensor) -> Bitstream:
     x : Tensor
         (1, 3, H, W) in [0, 1]; any size.
     """
-    from lic_lab.codecs.weights import SERVES
-
-    quality, digest = getattr(codec, "quality", None), getattr(codec, "digest", None)
-    if quality is None or digest is None:
+    if codec.quality is None or codec.digest is None:
         raise ValueError(f"{codec.name} has no shipped weights, so nobody could decode its stream; use lab.load")
     if x.dim() != 4 or x.shape[:2] != (1, 3):
         raise ValueError(f"the image has shape {tuple(x.shape)}; a stream holds one image, (1, 3, H, W)")
-    padded, (_, _, height, width) = pad(x, STRIDE)
-    coded = codec.encode(padded)
-    own = SERVES.get(codec.name, {})
-    combination: dict[str, str] = getattr(codec, "combination", {})
-    components = tuple((part, name) for part, name in combination.items() if own.get(part) != name)
-    stream = Bitstream(codec.name, quality, components, digest[:16], height, width, 0, coded.strings)
-    return replace(stream, latent=stream.checksum(coded.y_hat))
+    coded = codec.encode(x)
+    shape = coded.geometry
+    stream = Bitstream(
+        codec=codec.name,
+        quality=codec.quality,
+        components=codec.swapped,
+        digest=codec.digest[:16],
+        height=shape.height,
+        width=shape.width,
+        latent=0,
+        picture=0,
+        strings=coded.strings,
+        scale=shape.scale,
+    )
+    stream = replace(stream, latent=stream.latent_checksum(coded.y_hat))
+    return replace(stream, picture=stream.picture_checksum(to_uint8(codec.picture(coded.y_hat, shape))))
 
 
 @kept()
-def decompress(stream: Bitstream, max_pixels: int = LARGEST) -> Tensor:
-    """The image, (1, 3, H, W) in [0, 1], by the codec and the weights that the stream names.
+def decompress(stream: Bitstream, max_pixels: int = LARGEST) -> NDArray[np.uint8]:
+    """The image, uint8 (H, W, 3), by the codec and the weights that the stream names.
 
     Raises
     ------
@@ -233,7 +250,7 @@ def decompress(stream: Bitstream, max_pixels: int = LARGEST) -> Tensor:
         Before anything is allocated, when the image has more than `max_pixels`.
     WrongModel
         When the weights here are not those the stream was written with, or lack its components.
-    LatentMismatch
+    LatentMismatch, PictureMismatch
         When what was decoded is not what was encoded.
     """
     if stream.height * stream.width > max_pixels:
@@ -242,17 +259,26 @@ def decompress(stream: Bitstream, max_pixels: int = LARGEST) -> Tensor:
             "you trust it, raise the limit with max_pixels (lic-lab decompress --max-pixels)"
         )
     codec = _codec(stream)
-    strings, stride = (1, 16) if codec.hyperprior is None else (2, STRIDE)
+    strings = 1 if codec.hyperprior is None else 2
     if len(stream.strings) != strings:
         raise _forged(f"{len(stream.strings)} strings where {stream.codec} writes {strings}")
-    height, width = (-(-side // STRIDE) * STRIDE for side in (stream.height, stream.width))
-    y_hat = codec.decode(stream.strings, (height // stride, width // stride))
-    if stream.checksum(y_hat) != stream.latent:
+    try:
+        geometry = codec.geometry(stream.height, stream.width, stream.scale)
+    except ValueError as error:
+        raise WrongModel(f"{error}: use the lic-lab that wrote this stream") from None
+    y_hat = codec.decode(stream.strings, geometry)
+    if stream.latent_checksum(y_hat) != stream.latent:
         raise LatentMismatch(
             "the stream decodes to another latent than was encoded, so its picture would be wrong: either the stream "
             "was forged, or this machine computes otherwise than IEEE 754 says. Code the image again, or report it"
         )
-    return crop(codec.picture(y_hat), (0, 0, stream.height, stream.width))
+    pixels = to_uint8(codec.picture(y_hat, geometry))
+    if stream.picture_checksum(pixels) != stream.picture:
+        raise PictureMismatch(
+            "the stream decodes to another picture than the encoder saw, though to the same latent: either the stream "
+            "was forged, or this machine computes otherwise than IEEE 754 says. Code the image again, or report it"
+        )
+    return pixels
 
 
 def _codec(stream: Bitstream) -> Codec:
@@ -267,11 +293,6 @@ def _codec(stream: Bitstream) -> Codec:
         raise WrongModel(
             f"the stream was written with weights {stream.digest[:12]} of {stream.codec}, quality {stream.quality}; "
             f"here are {str(codec.digest)[:12]}, which would give a wrong picture: use the lic-lab that wrote it"
-        )
-    if stream.scale != WHOLE:
-        raise WrongModel(
-            f"the stream was coded at {stream.scale / WHOLE:.3f} of its size, and {stream.codec} can't resize: "
-            "use the lic-lab that wrote it"
         )
     if stream.components:
         try:
@@ -302,4 +323,4 @@ def decode(source: bytes | str | Path, max_pixels: int = LARGEST) -> NDArray[np.
         When the file can't be read.
     """
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    return to_uint8(decompress(Bitstream.from_bytes(data), max_pixels))
+    return decompress(Bitstream.from_bytes(data), max_pixels)

@@ -4,7 +4,8 @@
                |                                     |
                +------------- entropy model ---------+--> y_hat --g_s--> x_hat
 
-Without a hyperprior the middle is empty and only y is coded.
+Without a hyperprior the middle is empty and only y is coded. How y lies on x is the codec's business: everyone else
+calls `analyse` and `synthesise`, and hands the `Geometry` from the one to the other.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from compressai.entropy_models import EntropyBottleneck
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
+from lic_lab.codecs.geometry import WHOLE, Geometry
 from lic_lab.entropy.factorized import FactorizedEntropy
 from lic_lab.entropy.hyperprior import Hyperprior, Side
 from lic_lab.entropy.model import Coded, EntropyModel
+from lic_lab.image import pad
+from lic_lab.layers.exact import exact
 from lic_lab.layers.memory import kept
 from lic_lab.layers.tap import tap
 
@@ -40,10 +44,20 @@ class Codec(CompressionModel):
     entropy : EntropyModel or FactorizedEntropy
     name, size : str
         As in the registry.
+
+    Attributes
+    ----------
+    own : dict
+        The components that `name` stands for; `swap` leaves it as it is.
+    quality, lmbda, digest : int, float, str or None
+        Rate point and SHA-256 of the weights file; None without shipped weights.
     """
 
-    stride = 64  # images are padded to multiples of this
+    stride = 16  # pixels to a position of y, along each side
     SIZES: ClassVar[dict[str, dict[str, int]]] = {}  # size -> keyword arguments of the class
+    quality: int | None = None
+    lmbda: float | None = None
+    digest: str | None = None
 
     def __init__(
         self,
@@ -57,37 +71,78 @@ class Codec(CompressionModel):
         super().__init__()
         self.g_a, self.g_s, self.hyperprior, self.entropy = g_a, g_s, hyperprior, entropy
         self.name, self.size = name, size
+        self.own = self.combination
 
     @property
     def downsampling_factor(self) -> int:
-        """Multiple to which CompressAI's tools pad an image."""
+        """Multiple to which CompressAI's tools pad an image; any size will do."""
         return self.stride
 
+    # ------------------------------------------------------------------ picture <-> latent
+
+    def geometry(self, height: int, width: int, scale: int = WHOLE) -> Geometry:
+        """How a picture of this size lies on the latent.
+
+        Raises
+        ------
+        ValueError
+            For a scale other than `WHOLE`, if the codec can't resize.
+        """
+        if scale != WHOLE:
+            raise ValueError(f"{self.name} can't resize a picture, here to {scale / WHOLE:.3f} of its size")
+        return Geometry(height, width, self.stride)
+
+    def analyse(self, x: Tensor) -> tuple[Tensor, Geometry]:
+        """y (B, M, h, w) of images (B, 3, H, W) in [0, 1] of any size, and how it lies on them.
+
+        The last row and column of the image are repeated to fill the last positions.
+        """
+        x = self._checked(x)
+        geometry = self.geometry(x.shape[2], x.shape[3])
+        return self.g_a(pad(x, geometry.covered)), geometry
+
+    def synthesise(self, y_hat: Tensor, geometry: Geometry) -> Tensor:
+        """x_hat (B, 3, H, W) from y_hat (B, M, h, w), not clipped."""
+        x_hat: Tensor = self.g_s(y_hat)[:, :, : geometry.height, : geometry.width]
+        return x_hat
+
+    @kept()
+    @torch.no_grad()
+    def picture(self, y_hat: Tensor, geometry: Geometry) -> Tensor:
+        """x_hat (B, 3, H, W) in [0, 1] as a decoder shows it: in exact arithmetic, so the same everywhere."""
+        with exact():
+            x_hat = self.synthesise(y_hat.double(), geometry)
+        return x_hat.clamp(0, 1).float()
+
+    # ------------------------------------------------------------------ CompressAI's interface
+
     def forward(self, x: Tensor) -> dict[str, Any]:
-        """Estimate for images (B, 3, H, W) in [0, 1], H and W multiples of 64.
+        """Estimate for images (B, 3, H, W) in [0, 1], of any size.
 
         Returns
         -------
         dict
-            ``x_hat`` (B, 3, H, W), not clipped, and ``likelihoods`` with ``y`` (B, M, H/16, W/16) and ``z``.
+            ``x_hat`` (B, 3, H, W), not clipped, and ``likelihoods`` with ``y`` (B, M, h, w) and ``z``.
         """
-        y = tap("y", self.g_a(self._checked(x)))
-        side = self.side(y)
+        y, geometry = self.analyse(x)
+        side = self.side(tap("y", y))
         coded = self.entropy(y, side.hyper)
         tap("y_hat", coded.y_hat)
         likelihoods = {"y": coded.likelihoods}
         if side.likelihoods is not None:
             likelihoods["z"] = side.likelihoods
-        return {"x_hat": self.g_s(coded.y_hat), "likelihoods": likelihoods}
+        return {"x_hat": self.synthesise(coded.y_hat, geometry), "likelihoods": likelihoods}
 
     def side(self, y: Tensor) -> Side:
-        """What the hyperprior tells about `y` (B, M, H/16, W/16), estimated; no channels without a hyperprior."""
+        """What the hyperprior tells about `y` (B, M, h, w), estimated; no channels without a hyperprior."""
         side: Side = Side(y[:, :0]) if self.hyperprior is None else self.hyperprior(y)
         return side
 
     @kept()
     def compress(self, x: Tensor) -> dict[str, Any]:
-        """Code images: ``strings`` [y strings, z strings], one of each per image, and ``shape`` of z (else of y).
+        """Code images: ``strings`` [y strings, z strings], one of each per image, and ``shape``, height and width.
+
+        CompressAI's models give the shape of z, from which a picture's size can't be told.
 
         Raises
         ------
@@ -95,10 +150,8 @@ class Codec(CompressionModel):
             When the coder's tables are missing, because `update` has not run.
         """
         coded = [self.encode(image) for image in self._checked(x).split(1)]
-        return {
-            "strings": [list(of_kind) for of_kind in zip(*(c.strings for c in coded), strict=True)],
-            "shape": coded[0].shape,
-        }
+        strings = [list(of_kind) for of_kind in zip(*(c.strings for c in coded), strict=True)]
+        return {"strings": strings, "shape": (x.shape[2], x.shape[3])}
 
     @kept()
     def decompress(self, strings: list[list[bytes]], shape: tuple[int, int]) -> dict[str, Tensor]:
@@ -109,8 +162,11 @@ class Codec(CompressionModel):
         RuntimeError
             When the coder's tables are missing, because `update` has not run.
         """
-        pictures = [self.picture(self.decode(of_image, shape)) for of_image in zip(*strings, strict=True)]
+        geometry = self.geometry(*shape)
+        pictures = [self.picture(self.decode(of_image, geometry), geometry) for of_image in zip(*strings, strict=True)]
         return {"x_hat": torch.cat(pictures)}
+
+    # ------------------------------------------------------------------ one image
 
     @kept()
     @torch.no_grad()
@@ -121,35 +177,27 @@ class Codec(CompressionModel):
         machine (see `lic_lab.layers.exact`). What only the encoder does, g_a and h_a, is not.
         """
         self._check_updated()
-        y = self.g_a(self._checked(x))
+        y, geometry = self.analyse(x)
         if self.hyperprior is None:
             strings, y_hat = self.entropy.compress(y, y[:, :0])
-            return CodedImage((strings[0],), (y.shape[2], y.shape[3]), y_hat)
-        z_strings, shape = self.hyperprior.compress(y)
-        y_strings, y_hat = self.entropy.compress(y, self._hyper(z_strings[0], shape))
-        return CodedImage((y_strings[0], z_strings[0]), shape, y_hat)
+            return CodedImage((strings[0],), geometry, y_hat)
+        z_strings = self.hyperprior.compress(y)
+        hyper = self.hyperprior.decompress(z_strings, geometry.latent)
+        y_strings, y_hat = self.entropy.compress(y, hyper)
+        return CodedImage((y_strings[0], z_strings[0]), geometry, y_hat)
 
     @kept()
     @torch.no_grad()
-    def decode(self, strings: Sequence[bytes], shape: tuple[int, int]) -> Tensor:
-        """The refined latent y_hat (1, M, H/16, W/16), bit by bit the encoder's, from the strings of one image."""
+    def decode(self, strings: Sequence[bytes], geometry: Geometry) -> Tensor:
+        """The refined latent y_hat (1, M, h, w), bit by bit the encoder's, from the strings of one image."""
         self._check_updated()
         if self.hyperprior is None:
             weight = next(self.parameters())
-            return self.entropy.decompress([strings[0]], weight.new_empty(1, 0, *shape))
-        return self.entropy.decompress([strings[0]], self._hyper(strings[1], shape))
+            return self.entropy.decompress([strings[0]], weight.new_empty(1, 0, *geometry.latent))
+        hyper = self.hyperprior.decompress([strings[1]], geometry.latent)
+        return self.entropy.decompress([strings[0]], hyper)
 
-    @kept()
-    @torch.no_grad()
-    def picture(self, y_hat: Tensor) -> Tensor:
-        """x_hat (B, 3, H, W) in [0, 1] from y_hat (B, M, H/16, W/16)."""
-        x_hat: Tensor = self.g_s(y_hat.float()).clamp(0, 1)
-        return x_hat
-
-    def _hyper(self, string: bytes, shape: tuple[int, int]) -> Tensor:
-        """Phi_h (1, C_h, H/16, W/16) from z's string, in exact arithmetic."""
-        assert self.hyperprior is not None
-        return self.hyperprior.decompress([string], (int(shape[0]), int(shape[1])))
+    # ------------------------------------------------------------------ making and swapping
 
     @classmethod
     def build(cls, size: str) -> Codec:
@@ -175,6 +223,16 @@ class Codec(CompressionModel):
         """The size with these dimensions, or "custom"."""
         return next((name for name, size in cls.SIZES.items() if size == dimensions), "custom")
 
+    @property
+    def combination(self) -> dict[str, str]:
+        """The components in use, by slot."""
+        return dict(self.entropy.selection)
+
+    @property
+    def swapped(self) -> tuple[tuple[str, str], ...]:
+        """The components that are not the codec's own: what a stream's header has to say."""
+        return tuple((part, name) for part, name in self.combination.items() if self.own.get(part) != name)
+
     def swap(self, **choice: str) -> Self:
         """The same codec with other components: ``codec.swap(local="attention")``. Weights are shared, not copied.
 
@@ -183,10 +241,17 @@ class Codec(CompressionModel):
         ValueError
             For a component the codec does not have, or has no weights for.
         """
-        if not isinstance(self.entropy, EntropyModel):
-            raise ValueError(f"{self.name} has no components to swap: its entropy model looks at nothing")
         other = copy.copy(self)
-        other._modules = {**self._modules, "entropy": self.entropy.select(**choice)}
+        if choice:
+            if not isinstance(self.entropy, EntropyModel):
+                raise ValueError(f"{self.name} has no components to swap: its entropy model looks at nothing")
+            other._modules = {**self._modules, "entropy": self.entropy.select(**choice)}
+        return other
+
+    def called(self, name: str) -> Self:
+        """The same codec under the name of a published system, whose own components are those in use now."""
+        other = copy.copy(self)
+        other.name, other.own = name, self.combination
         return other
 
     def _check_updated(self) -> None:
@@ -199,12 +264,8 @@ class Codec(CompressionModel):
     def _checked(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f"images have shape {tuple(x.shape)}; give (B, 3, H, W) in [0, 1]")
-        H, W = x.shape[2:]
-        if H % self.stride or W % self.stride or not H or not W:
-            raise ValueError(
-                f"image is {H} x {W}; both sides must be multiples of {self.stride}: pad it with lic_lab.image.pad, "
-                "or use lab.trace, which pads"
-            )
+        if not x.numel():
+            raise ValueError(f"images have shape {tuple(x.shape)}, which holds no pixel; give (B, 3, H, W) in [0, 1]")
         return x.contiguous()  # channels-last input corrupts the heap inside torch 2.15's CPU convolutions
 
 
@@ -216,14 +277,13 @@ class CodedImage:
     ----------
     strings : tuple of bytes
         Of y and, with a hyperprior, of z.
-    shape : tuple of int
-        Rows and columns of z (of y without a hyperprior).
+    geometry : Geometry
     y_hat : Tensor
-        (1, M, H/16, W/16), refined: what the decoder will have.
+        (1, M, h, w), refined: what the decoder will have.
     """
 
     strings: tuple[bytes, ...]
-    shape: tuple[int, int]
+    geometry: Geometry
     y_hat: Tensor
 
 

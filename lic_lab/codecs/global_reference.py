@@ -8,7 +8,7 @@
 
 Coded is the third [paper], or the mixture of the three [released code]. The transforms have GSDN (Eq. 5) and IGSDN
 (Eq. 6) for GDN. Trained on 0.3 R_1 + 0.3 R_2 + 0.4 R_3, then 0.1 : 0.1 : 0.8 (section 5.1;
-`lic_lab.training.reference`). Symbols are plainly rounded, so that training needs no loop.
+`lic_lab.training.global_reference`). Symbols are plainly rounded, so that training needs no loop.
 """
 
 from __future__ import annotations

@@ -92,9 +92,7 @@ class MLIC(Codec):
     def build(cls, size: str) -> Codec:
         if size != "small":
             return super().build(size)
-        codec = SharedLatent().swap(**cls.SMALL)
-        codec.name = cls.NAME
-        return codec
+        return SharedLatent().swap(**cls.SMALL).called(cls.NAME)
 
     @classmethod
     def from_state_dict(cls, state_dict: dict[str, Tensor]) -> Codec:

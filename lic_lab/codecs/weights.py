@@ -2,6 +2,8 @@
 
 A card lists the codecs its file serves. For those of the shared latent's model, `SERVES` has the components to switch
 on: ``mlic`` and ``mlic+`` in `small` are this model with their own components.
+
+What reads cards alone does not wait for torch: that is imported on use.
 """
 
 from __future__ import annotations
@@ -10,15 +12,14 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save_file
 
 from lic_lab import shipped
-from lic_lab.codecs.codec import Codec
+
+if TYPE_CHECKING:
+    from lic_lab.codecs.codec import Codec
 
 QUALITIES = {1: 0.0018, 2: 0.0035, 3: 0.0067, 4: 0.013, 5: 0.025, 6: 0.0483}  # CompressAI's, for MSE
 SERVES: dict[str, dict[str, str]] = {
@@ -77,14 +78,15 @@ def load(name: str, quality: int | None = None) -> Codec:
         raise WeightsError(f"{name} has no weights for quality {quality!r}; it has {', '.join(map(str, available))}")
     card = available[quality]
     model = _model(str(folder() / card["file"]), card["sha256"], card["codec"])
-    codec = model.swap(**SERVES.get(name, {}))
-    codec.name = name
+    codec = model.swap(**SERVES.get(name, {})).called(name)
     codec.digest, codec.quality, codec.lmbda = card["sha256"], quality, card["lambda"]
     return codec
 
 
 @lru_cache(maxsize=4)
 def _model(path: str, digest: str, name: str) -> Codec:
+    from safetensors.torch import load as load_tensors
+
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -118,6 +120,8 @@ def untrained(name: str) -> Codec:
 
 def save(codec: Codec, stem: str, card: dict[str, Any], to: Path | None = None) -> Path:
     """Write ``stem.safetensors`` and ``stem.json``; floats as float16 but for the entropy bottleneck's."""
+    from safetensors.torch import save_file
+
     to = to or folder()
     to.mkdir(parents=True, exist_ok=True)
     state = {}
@@ -135,6 +139,8 @@ def save(codec: Codec, stem: str, card: dict[str, Any], to: Path | None = None) 
 
 def half_precision(codec: Codec) -> Codec:
     """Round a codec's weights as `save` does, in place, so that it is measured as it ships."""
+    import torch
+
     with torch.no_grad():
         for key, value in codec.named_parameters():
             if "bottleneck" not in key:

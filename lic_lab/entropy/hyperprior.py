@@ -20,9 +20,9 @@ class Side:
     Attributes
     ----------
     hyper : Tensor
-        Phi_h, (B, C_h, H/16, W/16).
+        Phi_h, (B, C_h, h, w).
     likelihoods : Tensor or None
-        Of z, (B, N, H/64, W/64); None without a hyperprior.
+        Of z, (B, N, ceil(h/4), ceil(w/4)); None without a hyperprior.
     """
 
     hyper: Tensor
@@ -32,12 +32,16 @@ class Side:
 class Hyperprior(nn.Module):
     """y -> h_a -> z -> z_hat -> h_s -> Phi_h, with CompressAI's factorised entropy bottleneck for z.
 
+    z covers y of any size h x w with ceil(h/4) x ceil(w/4) positions; what h_s gives beyond y is cut off.
+
     Parameters
     ----------
     h_a, h_s : Module
     N : int
         Channels of z.
     """
+
+    stride = 4  # positions of y to a position of z, along each side
 
     def __init__(self, h_a: nn.Module, h_s: nn.Module, N: int):
         super().__init__()
@@ -54,16 +58,20 @@ class Hyperprior(nn.Module):
             z_hat = z + (z_hat - z).detach()
         tap("z", z_hat)
         tap("z.likelihoods", likelihoods)
-        return Side(self.h_s(z_hat), likelihoods)
+        return Side(self.features(z_hat, (y.shape[2], y.shape[3])), likelihoods)
 
-    def compress(self, y: Tensor) -> tuple[list[bytes], tuple[int, int]]:
-        """z's strings, one per image, and its size, which the decoder needs."""
-        z = self.h_a(y)
-        return self.bottleneck.compress(z), (z.shape[2], z.shape[3])
+    def features(self, z_hat: Tensor, size: tuple[int, int]) -> Tensor:
+        """Phi_h (B, C_h, *size) for a y of this size."""
+        hyper: Tensor = self.h_s(z_hat)[:, :, : size[0], : size[1]]
+        return hyper
+
+    def compress(self, y: Tensor) -> list[bytes]:
+        """z's strings, one per image."""
+        strings: list[bytes] = self.bottleneck.compress(self.h_a(y))
+        return strings
 
     def decompress(self, strings: list[bytes], size: tuple[int, int]) -> Tensor:
-        """Phi_h, in exact arithmetic, from z's strings."""
-        z_hat = decoded(self.bottleneck, strings, size)
+        """Phi_h (B, C_h, *size), in exact arithmetic, from z's strings and the size of y."""
+        z_hat = decoded(self.bottleneck, strings, (-(-size[0] // self.stride), -(-size[1] // self.stride)))
         with exact():
-            hyper: Tensor = self.h_s(z_hat.double())
-        return hyper
+            return self.features(z_hat.double(), size)

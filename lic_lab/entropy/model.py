@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lic_lab.entropy.contexts.base import Context, InformedContext
+from lic_lab.entropy.contexts.base import Context, InformedContext, Prior
 from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.order import CodingOrder, Step
 from lic_lab.entropy.parameters import Direct, Parameters, Progressive
@@ -169,7 +169,7 @@ class EntropyModel(nn.Module):
                 for i in step.slices:
                     residual = self.refinements[refinement](seen, i, step)
                     if residual is not None:
-                        tap("refinement", residual, slice=i, part=step.part)
+                        tap("refinement", residual, slice=i, part=step.part.name)
                         refined = _add(refined, order.channels(i), residual)
                 if self.refined_context:
                     seen.y_hat = refined
@@ -181,20 +181,30 @@ class EntropyModel(nn.Module):
         return tuple(torch.cat(of_slices, 1) for of_slices in zip(*found, strict=True))
 
     def _slice_distribution(self, seen: Seen, i: int, step: Step) -> tuple[Tensor, ...]:
-        kind = "second" if step.part == "nonanchor" else "first"
-        if self.order.pattern == "wavefront":
-            kind = "raster"
+        kind = step.kind
         features = {"hyper": seen.hyper_at(step)}
-        active = self.active()
-        for slot, context in active.items():
-            if step.part in context.parts and context.width(i) and not context.informed:
-                features[slot] = context(seen, i, step)
-        for slot, context in active.items():
+        informed: dict[str, InformedContext] = {}
+        for slot, context in self.active().items():
             if isinstance(context, InformedContext):
-                found = context.inform(seen, i, step, self.g_ep.prior(kind, i, features), self.gaussian)
-                if found is not None:
-                    features[slot], features["trust"] = found
-        parameters: tuple[Tensor, ...] = self.g_ep(kind, i, features)
+                informed[slot] = context
+            elif kind in context.kinds and context.width(i):
+                features[slot] = context(seen, i, step)
+        uninformed = dict(features)
+        asked: list[Prior] = []
+
+        def prior() -> Prior:
+            if not asked:
+                asked.append(self.g_ep.prior(kind, i, uninformed))
+            return asked[0]
+
+        trust: Tensor | None = None
+        for slot, knowing in informed.items():
+            found = knowing.inform(seen, i, step, prior, self.gaussian)
+            if found is not None:
+                features[slot], trust = found
+        if asked and features.keys() == uninformed.keys():  # nothing came of it: that was the distribution
+            return asked[0].mu, asked[0].log_sigma
+        parameters: tuple[Tensor, ...] = self.g_ep(kind, i, features, trust, asked[0] if asked else None)
         return parameters
 
     def forward(self, y: Tensor, hyper: Tensor) -> Coded:
@@ -221,8 +231,8 @@ class EntropyModel(nn.Module):
             return y_hat
 
         if self.order.pattern == "wavefront" and self.gaussian.rounding == "plain":
-            everything = Step(tuple(range(len(self.order.slices))), "all")
-            y_hat = self.run(hyper, visit, [everything], known=self.gaussian.quantise(y, torch.zeros_like(y)))
+            known = self.gaussian.quantise(y, torch.zeros_like(y))
+            y_hat = self.run(hyper, visit, [self.order.at_once()], known=known)
         else:
             y_hat = self.run(hyper, visit)
         for name, value in maps.items():
@@ -261,7 +271,7 @@ class EntropyModel(nn.Module):
         def visit(step: Step, *parameters: Tensor) -> Tensor:
             tables, centre = (step.stream(t) for t in self.gaussian.tables(*parameters))
             symbols = [decoder.next(t, c.shape) for decoder, t, c in zip(decoders, tables, centre, strict=True)]
-            return step.stream(centre + torch.stack(symbols))
+            return step.stream(centre + torch.stack(symbols).to(centre.device))
 
         with exact():
             return self.run(hyper.double(), visit)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from lic_lab.entropy.contexts.base import Prior
 from lic_lab.entropy.order import CodingOrder
 from lic_lab.layers.pointwise import Pointwise
 from lic_lab.layers.tap import recording, tap
@@ -24,9 +25,8 @@ class Parameters(nn.Module):
     ----------
     order : CodingOrder
     widths : mapping
-        For each kind of step (``"first"``: all positions, anchors; ``"second"``: non-anchors; ``"raster"``), the slots
-        it reads and their widths per slice: ``{"first": {"hyper": (256, 256), "channel": (0, 128)}}``. A raster has
-        one slice.
+        For each kind of step (`Part.kind`), the slots it reads and their widths per slice:
+        ``{"first": {"hyper": (256, 256), "channel": (0, 128)}}``. A raster has one slice.
     hidden : sequence of int
         Hidden widths: (320, 256, 128) [released code of MLIC++].
     optional : bool
@@ -64,10 +64,18 @@ class Parameters(nn.Module):
                     }
                 )
 
-    def forward(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        kind: str,
+        i: int,
+        features: Mapping[str, Tensor],
+        trust: Tensor | None = None,
+        prior: Prior | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """mu and log sigma, each (B, S, n), for slice `i`.
 
-        `features` maps slots to (B, width, n); "hyper" is always among them.
+        `features` maps slots to (B, width, n); "hyper" is always among them. `trust` (B, 1, n) says how far to trust
+        those of an informed context, and `prior` what was predicted without them; here neither is needed.
         """
         hyper = features["hyper"]
         B, _, n = hyper.shape
@@ -80,9 +88,31 @@ class Parameters(nn.Module):
         mu, log_sigma = self.nets[kind][i](torch.cat(parts, 1)).chunk(2, 1)
         return mu, log_sigma
 
-    def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """mu and log sigma from the `features` there are so far."""
-        return self(kind, i, features)
+    def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> Prior:
+        """The distribution by the `features` there are without an informed context."""
+        return Prior(*self(kind, i, features))
+
+    @torch.no_grad()
+    def start(self, kind: str, spread: Tensor) -> None:
+        """Start at mu = 0 and sigma = `spread` (M,)."""
+        nets: Any = self.nets[kind]
+        lasts = [net[-1] for net in nets]
+        for last, own in zip(lasts, spread.split([len(last.bias) // 2 for last in lasts]), strict=True):
+            last.weight *= 0.1
+            last.bias.copy_(torch.cat((torch.zeros_like(own), own.log())))
+
+    @torch.no_grad()
+    def fit(self, kind: str, estimate: Callable[[], object], symbols: Tensor) -> None:
+        """Start the network of `kind`, for one slice, at the least-squares prediction of `symbols` (B, M, h, w).
+
+        sigma starts at what that leaves. `estimate` runs the entropy model on these symbols.
+        """
+        last, M, wanted = self.nets[kind][0][-1], symbols.shape[1], _rows(symbols)
+        features = _inputs(last, estimate)  # (calls n, d): without an informed context, and with it
+        weight, bias, left = least_squares(features, wanted.repeat(len(features) // len(wanted), 1))
+        last.weight[:M, :, 0, 0], last.bias[:M] = weight, bias
+        last.weight[M:] *= 0.1
+        last.bias[M:] = _log_spread(left)
 
 
 class Progressive(nn.Module):
@@ -124,26 +154,36 @@ class Progressive(nn.Module):
         inputs = [sum(widths[slot] for slot in self.slots[: k + 1]) + (outputs if k else 0) for k in range(3)]
         self.nets = nn.ModuleList(_network(n, hidden, outputs, nn.LeakyReLU) for n in inputs)
 
-    def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> Prior:
         """mu_1 and log sigma_1, each (B, M, n): what the local context alone says."""
-        mu, log_sigma = self.nets[0](features["local"])[:, : 2 * self.M].chunk(2, 1)
-        return mu, log_sigma
+        output = self.nets[0](features["local"])
+        mu, log_sigma = output[:, : 2 * self.M].chunk(2, 1)
+        return Prior(mu, log_sigma, output)
 
-    def forward(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    def forward(
+        self,
+        kind: str,
+        i: int,
+        features: Mapping[str, Tensor],
+        trust: Tensor | None = None,
+        prior: Prior | None = None,
+    ) -> tuple[Tensor, ...]:
         """mu_3 and log sigma_3, each (B, M, n), or the mixture's mu, log sigma and weights, each (B, M, n, 3).
 
         See `Parameters`. Taps the parameters of the first two stages.
         """
-        predicted = [self.nets[0](features["local"])]  # each (B, 2M or 3M, n)
+        prior = prior or self.prior(kind, i, features)
+        assert trust is not None and prior.output is not None  # the slot "reference" is always filled
+        predicted = [prior.output]  # each (B, 2M or 3M, n)
         for k in (1, 2):
             seen = [features[slot] for slot in self.slots[: k + 1]]
             predicted.append(predicted[-1] + self.nets[k](torch.cat((*seen, predicted[-1]), 1)))
         if recording():
             for k in (1, 2):
-                found = self._distribution(predicted[:k], features["trust"])
+                found = self._distribution(predicted[:k], trust)
                 for name, value in zip(("mu", "log_sigma", "weight"), found, strict=False):
                     tap(f"stage.{name}", value, stage=k)
-        return self._distribution(predicted, features["trust"])
+        return self._distribution(predicted, trust)
 
     def _distribution(self, predicted: Sequence[Tensor], trust: Tensor) -> tuple[Tensor, ...]:
         """Of what the first networks `predicted`: that of the last, or their mixture, K last."""
@@ -153,6 +193,25 @@ class Progressive(nn.Module):
         sure = torch.ones_like(trust)
         factor = torch.stack((sure, trust.clamp(min=TRUST_MIN), sure)[: len(predicted)], -1)  # (B, 1, n, K)
         return mu, log_sigma, weighted_softmax(logit, factor)
+
+    @torch.no_grad()
+    def fit(self, kind: str, estimate: Callable[[], object], symbols: Tensor) -> None:
+        """Start each network at the least-squares prediction of what the one before leaves of `symbols` (B, M, h, w).
+
+        sigma starts at what it leaves itself. `estimate` runs the entropy model on these symbols.
+        """
+        M, left, log_sigma = self.M, _rows(symbols), torch.zeros(self.M)
+        lasts: list[Any] = [net[-1] for net in self.nets]
+        for last in lasts:
+            last.weight *= 0.1
+            last.bias.zero_()
+        for last in lasts:
+            features = _inputs(last, estimate)[-len(left) :]  # the networks before are fitted by now
+            weight, bias, left = least_squares(features, left)
+            last.weight[:M, :, 0, 0], last.bias[:M] = weight, bias
+            last.bias[M : 2 * M] = _log_spread(left) - log_sigma
+            log_sigma = _log_spread(left)
+            last.bias[2 * M :] = 1.0  # of a mixture, at first mostly the last
 
 
 class Direct(nn.Module):
@@ -173,7 +232,14 @@ class Direct(nn.Module):
         super().__init__()
         self.slot, self.mean = slot, mean
 
-    def forward(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        kind: str,
+        i: int,
+        features: Mapping[str, Tensor],
+        trust: Tensor | None = None,
+        prior: Prior | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """mu and log sigma, each (B, S, n), of slice `i`; see `Parameters`."""
         found = features[self.slot]
         if not self.mean:
@@ -181,9 +247,42 @@ class Direct(nn.Module):
         log_sigma, mu = found.chunk(2, 1)
         return mu, log_sigma
 
-    def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def prior(self, kind: str, i: int, features: Mapping[str, Tensor]) -> Prior:
         """The same."""
-        return self(kind, i, features)
+        return Prior(*self(kind, i, features))
+
+
+def least_squares(features: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weight and bias that predict `target` (n, M) from `features` (n, d), and what they leave of it, float64.
+
+    Adam's equal steps need thousands to grow the weights that channels of large spread want.
+    """
+    found = torch.cat((features.double(), torch.ones(len(features), 1, dtype=torch.float64)), 1)
+    gram = found.T @ found
+    ridge = 1e-4 * gram.diagonal().mean() * torch.eye(len(gram))
+    solution = torch.linalg.solve(gram + ridge, found.T @ target)
+    return solution[:-1].T.float(), solution[-1].float(), target - found @ solution
+
+
+def _rows(symbols: Tensor) -> Tensor:
+    """(B, M, h, w) to (B h w, M), float64."""
+    return symbols.flatten(2).mT.flatten(0, 1).double()
+
+
+def _log_spread(left: Tensor) -> Tensor:
+    """log sigma of what a prediction left of each channel (n, M)."""
+    return left.std(0).clamp(min=0.15).log()
+
+
+def _inputs(layer: nn.Module, estimate: Callable[[], object]) -> Tensor:
+    """What `layer` reads while `estimate` runs: (n, d), of all its calls one after another."""
+    found: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, args: found.append(args[0].mT.flatten(0, 1)))
+    try:
+        estimate()
+    finally:
+        hook.remove()
+    return torch.cat(found)
 
 
 def _network(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,15 +65,26 @@ class LatentResidualPrediction(nn.Module):
 
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor | None:
         """What to add to slice `i` after `step` is decoded: (B, S, H, W), or None for nothing yet."""
-        if not step.last and not self.split:
+        if step.kind not in ("first", "second"):
+            raise ValueError(f"LRP refines slices or checkerboard halves; it has no meaning in {self.order.name} order")
+        if not step.part.last and not self.split:
             return None
-        if step.part == "wavefront":
-            raise ValueError("LRP refines slices or checkerboard halves; it has no meaning in raster order")
-        current = seen.anchors(i) if step.part == "anchor" else seen.slice(i)
+        current = seen.slice(i) if step.part.last else seen.anchors(i)
         before = seen.before(i)[:, : sum(self.order.slices[:i][: self.support])]
         hyper = seen.hyper[:, -self.hyper_channels :]
-        net = self.nets["first" if step.part == "anchor" else "second"][i]
+        net = self.nets["second" if step.part.last else "first"][i]
         residual: Tensor = 0.5 * torch.tanh(net(torch.cat((hyper, before, current), 1)))
         if self.split and step.mask is not None:
             residual = residual * step.mask
         return residual
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        """Divide the weights that read the latent by its `scale` (M,), and begin with almost nothing to add."""
+        for kind in self.nets:
+            nets: Any = self.nets[kind]
+            for i, net in enumerate(nets):
+                own = self.order.channels(i)
+                latent = torch.cat((scale[: own.start][: sum(self.order.slices[:i][: self.support])], scale[own]))
+                net[0].weight[:, self.hyper_channels :] /= latent[:, None, None]
+                net[-1].weight *= 0.01

@@ -36,9 +36,13 @@ class Seen:
     order: CodingOrder
     y_hat: Tensor
     hyper: Tensor
-    _kept: dict[tuple[int, int], Any] = field(default_factory=dict)
-    _hyper: dict[str, Tensor] = field(default_factory=dict)
+    _kept: dict[tuple[int, int, tuple[int, ...]], Any] = field(default_factory=dict)
+    _hyper: dict[int, Tensor] = field(default_factory=dict)
+    _grown: list[int] = field(init=False)  # how many steps have added to each slice
     _memories: dict[int, dict[Any, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._grown = [0] * len(self.order.slices)
 
     def before(self, i: int) -> Tensor:
         """Slices 0 to i-1: (B, sum of their channels, H, W)."""
@@ -65,15 +69,18 @@ class Seen:
 
     def hyper_at(self, step: Step) -> Tensor:
         """Phi_h at the step's positions, (B, C_h, n); slices share it, since they are coded at the same positions."""
-        if step.part == "wavefront":
+        if not self.order.in_turn:  # no part comes twice
             return step.take(self.hyper)
-        if step.part not in self._hyper:
-            self._hyper[step.part] = step.take(self.hyper)
-        return self._hyper[step.part]
+        if step.part.index not in self._hyper:
+            self._hyper[step.part.index] = step.take(self.hyper)
+        return self._hyper[step.part.index]
 
     def once_per_slice(self, owner: object, i: int, compute: Callable[[], T]) -> T:
-        """`compute()`, kept for the later steps of slice i (for features that no part of slice i enters)."""
-        key = (id(owner), i)
+        """`compute()`, kept for later steps of slice i until an earlier slice grows.
+
+        For features that no part of slice i enters.
+        """
+        key = (id(owner), i, tuple(self._grown[:i]))
         if key not in self._kept:
             self._kept[key] = compute()
         found: T = self._kept[key]
@@ -86,3 +93,5 @@ class Seen:
     def decode(self, step: Step, channels: builtins.slice, values: Tensor) -> None:
         """Add decoded `values` (B, c, n) to the canvas."""
         self.y_hat = step.put(self.y_hat, channels, values)
+        for i in step.slices:
+            self._grown[i] += 1

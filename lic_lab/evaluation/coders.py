@@ -6,12 +6,16 @@ and whoever runs it, on this machine or another, needs nothing but the package.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lic_lab.evaluation.classical import CLASSICAL, classical, rate_points
+
+if TYPE_CHECKING:
+    from lic_lab.codecs.geometry import Geometry
 
 
 class Point(NamedTuple):
@@ -52,9 +56,9 @@ class Coder(Protocol):
 class Strings(list[bytes]):
     """Entropy-coded strings, and the sizes that a container tells the decoder; papers do not count those."""
 
-    def __init__(self, strings: list[bytes], size: tuple[int, int], shape: tuple[int, int]):
+    def __init__(self, strings: Iterable[bytes], geometry: Geometry):
         super().__init__(strings)
-        self.size, self.shape = size, shape  # of the image, and of what `Codec.decompress` needs
+        self.geometry = geometry
 
 
 class Learned:
@@ -79,31 +83,25 @@ class Learned:
     def __init__(self, name: str, quality: int | None = None, swaps: dict[str, str] | None = None):
         from lic_lab.codecs.weights import load  # seconds, which classical codecs need not wait for
 
-        codec = load(name, quality)
-        own: dict[str, str] = getattr(codec, "combination", {})
-        if swaps:
-            codec = codec.swap(**swaps)
+        codec = load(name, quality).swap(**swaps or {})
         self.codec, self.name, self.digest = codec, name, str(codec.digest)
-        chosen: dict[str, str] = getattr(codec, "combination", swaps or {})
-        other = [f"{part}={component}" for part, component in chosen.items() if own.get(part) != component]
-        self.configuration = ",".join([f"q={codec.quality}", *other])
+        self.configuration = ",".join([f"q={codec.quality}", *(f"{part}={other}" for part, other in codec.swapped)])
 
     def encode(self, pixels: NDArray[np.uint8]) -> Strings:
-        """The strings of y and, with a hyperprior, of z for an image (H, W, 3), padded as `lic_lab.encode` pads."""
-        from lic_lab.image import pad, read_image
+        """The strings of y and, with a hyperprior, of z for an image (H, W, 3)."""
+        from lic_lab.image import read_image
 
-        x, (_, _, height, width) = pad(read_image(pixels), self.codec.stride)
-        coded = self.codec.compress(x)
-        return Strings([of_kind[0] for of_kind in coded["strings"]], (height, width), coded["shape"])
+        coded = self.codec.encode(read_image(pixels))
+        return Strings(coded.strings, coded.geometry)
 
     def decode(self, strings: list[bytes]) -> NDArray[np.uint8]:
         """The image (H, W, 3) from what `encode` returned."""
-        from lic_lab.image import crop, to_uint8
+        from lic_lab.image import to_uint8
 
         if not isinstance(strings, Strings):
             raise ValueError("these strings do not say how large the image is: give what `encode` returned")
-        x_hat = self.codec.decompress([[string] for string in strings], strings.shape)["x_hat"]
-        return to_uint8(crop(x_hat, (0, 0, *strings.size)))
+        y_hat = self.codec.decode(strings, strings.geometry)
+        return to_uint8(self.codec.picture(y_hat, strings.geometry))
 
 
 def coder(name: str, configuration: str) -> Coder:

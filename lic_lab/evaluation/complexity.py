@@ -44,7 +44,7 @@ def complexity(codec: Codec, height: int, width: int, deconvolutions: str = "inp
     codec : Codec
         Its weights do not matter.
     height, width : int
-        Pixels, multiples of 64.
+        Of the image in pixels.
     deconvolutions : {"input", "output"}
         A transposed convolution multiplies each input by the whole kernel: "input" counts these products. Papers
         often count as for a convolution at the output's resolution, of the input with zeros between its values:
@@ -58,7 +58,7 @@ def complexity(codec: Codec, height: int, width: int, deconvolutions: str = "inp
     Raises
     ------
     ValueError
-        For a size that is no multiple of 64, or an unknown way of counting.
+        For an unknown way of counting.
     """
     found = products(codec, height, width, deconvolutions)
     rows = []
@@ -89,11 +89,6 @@ def totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def padded(codec: Codec, height: int, width: int) -> tuple[int, int]:
-    """The sides to which the codec pads an image before it codes it: multiples of its stride."""
-    return -(-height // codec.stride) * codec.stride, -(-width // codec.stride) * codec.stride
-
-
 def parts(codec: Codec) -> dict[str, str]:
     """The codec's parts in use, in the order in which they compute, each with its path among the submodules."""
     found = {"g_a": "g_a"}
@@ -115,17 +110,17 @@ def products(codec: Codec, height: int, width: int, deconvolutions: str = "input
     """Multiply-adds by the path of the submodule that computes them itself, not by one of its own; see `complexity`."""
     if deconvolutions not in DECONVOLUTIONS:
         raise ValueError(f"deconvolutions is {deconvolutions!r}; it must be one of {DECONVOLUTIONS}")
-    x = codec._checked(torch.empty(1, 3, height, width, device="meta"))
+    x = torch.empty(1, 3, height, width, device="meta")
     counter = _Products(next(codec.parameters()).device, deconvolutions == "output")
     with _entered(codec, counter.inside), counter:
-        y = codec.g_a(x)
+        y, geometry = codec.analyse(x)
         if codec.hyperprior is None:
             hyper = y[:, :0]
         else:
-            hyper = codec.hyperprior.h_s(codec.hyperprior.h_a(y))
+            hyper = codec.hyperprior.features(codec.hyperprior.h_a(y), geometry.latent)
         if isinstance(codec.entropy, EntropyModel):
             y = codec.entropy.run(hyper, lambda step, mu, *_: mu.new_zeros(mu.shape[:3]))
-        codec.g_s(y)
+        codec.synthesise(y, geometry)
     return dict(counter.found)
 
 

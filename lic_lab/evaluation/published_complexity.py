@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lic_lab.codecs import registry
 from lic_lab.evaluation import reference_complexity as qian
-from lic_lab.evaluation.complexity import complexity, padded
+from lic_lab.evaluation.complexity import complexity
 from lic_lab.evaluation.published import folder
 
 FILE = "complexity.csv"
@@ -110,4 +110,4 @@ def _as_published(row: dict[str, Any]) -> float | None:
 @cache
 def _macs(name: str, height: int, width: int) -> tuple[tuple[str, int], ...]:
     codec = registry.create(name)
-    return tuple((row["module"], row["macs"]) for row in complexity(codec, *padded(codec, height, width)))
+    return tuple((row["module"], row["macs"]) for row in complexity(codec, height, width))

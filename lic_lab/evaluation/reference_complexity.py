@@ -18,11 +18,11 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+from lic_lab.codecs.global_reference import GlobalReference
 from lic_lab.codecs.registry import create
 from lic_lab.evaluation.complexity import complexity, products
 
 HEIGHT, WIDTH = 512, 768  # of Table 2
-STRIDE = 16  # pixels to a position of the latent
 REFERENCE = "entropy.contexts.reference.raster"  # its own products are the search's, its `linear`'s the convolution's
 
 # Column of Table 2: our part, GFLOPs [published: appendix, Table 2, "Ours"].
@@ -81,7 +81,7 @@ def _inside(path: str) -> int:
 
 def positions(height: int, width: int) -> float:
     """Positions of the latent, as the paper counts them: not rounded up."""
-    return height * width / STRIDE**2
+    return height * width / GlobalReference.stride**2
 
 
 def table_2() -> list[dict[str, Any]]:
@@ -114,15 +114,14 @@ def table_3(sizes: Iterable[str] = tuple(TABLE_3)) -> list[dict[str, Any]]:
     list of dict
         ``size``, ``height`` and ``width`` in pixels, ``published``, ``published_percent``; ``as_published`` and
         ``as_published_percent``, see `entropy_model_as_published`; ``gflops`` and ``percent``, two for each
-        multiply-add that our code computes at that size, padded to multiples of 64.
+        multiply-add that our code computes at that size.
     """
     codec = create("global-reference", "paper")
     rows = []
     for size in sizes:
         published, percent, (height, width) = TABLE_3[size]
         converted, converted_percent = entropy_model_as_published(height, width)
-        tall, wide = (-(-side // codec.stride) * codec.stride for side in (height, width))
-        found = complexity(codec, tall, wide)
+        found = complexity(codec, height, width)
         ours = {row["module"]: row["macs"] for row in found if row["module"] not in ("g_a", "g_s")}
         rows.append(
             {

@@ -2,57 +2,73 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from lic_lab.entropy.gaussian import Gaussian
-from lic_lab.entropy.order import Step
+from lic_lab.entropy.order import KINDS, Step
 from lic_lab.entropy.seen import Seen
 
 
 class Context(nn.Module):
     """Decoded-so-far in, features out.
 
-    A subclass sets `parts`, the parts of the coding order it contributes to, and implements `width` and
-    `forward`. It may look at nothing but `seen`; `tests/test_causality.py` proves that it does not.
+    A subclass declares what it needs of the coding order and implements `width` and `forward`. It may look at nothing
+    but `seen`; `tests/test_causality.py` proves that it does not.
+
+    Attributes
+    ----------
+    pattern : str or None
+        Pattern of the coding order that it needs; None if any will do.
+    in_turn : bool
+        Whether it looks at earlier slices, so that slices have to be coded in turn.
+    kinds : tuple of str
+        Kinds of step to which it contributes, see `Part.kind`.
     """
 
-    parts: ClassVar[tuple[str, ...]] = ("all", "anchor", "nonanchor", "wavefront")
-    informed: ClassVar[bool] = False  # whether it is an `InformedContext`
+    pattern: ClassVar[str | None] = None
+    in_turn: ClassVar[bool] = False
+    kinds: ClassVar[tuple[str, ...]] = KINDS
 
     def width(self, i: int) -> int:
         """Channels of the features for slice `i`; 0 when the component has nothing to say there."""
         raise NotImplementedError
 
-    @property
-    def pattern(self) -> str | None:
-        """Pattern of the coding order that the component needs, as its parts tell; None if any will do."""
-        if "anchor" in self.parts:
-            return None
-        return "checkerboard" if "nonanchor" in self.parts else "wavefront"
-
-    @property
-    def in_turn(self) -> bool:
-        """Whether it looks at earlier slices, so that slices have to be coded in turn."""
-        return self.width(0) == 0
-
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         """Features (B, width(i), n) for slice `i` at the positions of `step`."""
         raise NotImplementedError
+
+    def start(self, scale: Tensor) -> None:
+        """Divide the weights that read the latent by its `scale` (M,), so that training starts at unit spread."""
+
+
+class Prior(NamedTuple):
+    """The distribution of a step's symbols before informed contexts have spoken: mu and log sigma, (B, S, n) each.
+
+    `output` is what the network gave, where g_ep goes on from it.
+    """
+
+    mu: Tensor
+    log_sigma: Tensor
+    output: Tensor | None = None
+
+
+class Informed(NamedTuple):
+    """What an informed context found: features (B, width(i), n), and how far to trust them, 0 to 1, (B, 1, n)."""
+
+    features: Tensor
+    trust: Tensor
 
 
 class InformedContext(Context):
     """A context that also reads the distribution which the others give, as the global reference's confidence does."""
 
-    informed = True
+    def inform(self, seen: Seen, i: int, step: Step, prior: Callable[[], Prior], gaussian: Gaussian) -> Informed | None:
+        """What it found for slice `i` at the positions of `step`; None where it has nothing to say.
 
-    def inform(
-        self, seen: Seen, i: int, step: Step, prior: tuple[Tensor, Tensor], gaussian: Gaussian
-    ) -> tuple[Tensor, Tensor] | None:
-        """Features (B, width(i), n) and how far to trust them, 0 to 1, (B, 1, n); None where it has nothing to say.
-
-        `prior` is mu and log sigma, each (B, S, n), of the step's symbols without this context. It is called for every
-        step, those outside `parts` too, so that it may remember.
+        `prior` gives the distribution of the step's symbols without this context, computed when first asked for. It is
+        called for every step, whatever its kind, so that it may remember.
         """
         raise NotImplementedError

@@ -26,6 +26,8 @@ class ChannelContext(Context):
         Use at most this many of the first slices (Minnen and Singh 2020 use 5 of 10); None for all.
     """
 
+    in_turn = True
+
     def __init__(
         self, order: CodingOrder, hidden: Sequence[int] = (192, 128), expand: int = 4, support: int | None = None
     ):
@@ -51,6 +53,11 @@ class ChannelContext(Context):
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         net = self.nets[i - 1]
         return step.take(seen.once_per_slice(self, i, lambda: net(seen.before(i)[:, : self._supported(i)])))
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        for i, net in enumerate(self.nets, 1):
+            net[0].weight /= scale[: self._supported(i), None, None]
 
 
 class SliceTransforms(Context):
@@ -102,3 +109,10 @@ class SliceTransforms(Context):
         log_sigma = self.scale[i](torch.cat((scales, before), 1))
         mu = self.mean[i](torch.cat((means, before), 1))
         return step.take(torch.cat((log_sigma, mu), 1))
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        for nets in (self.scale, self.mean):
+            for i, net in enumerate(nets):
+                latent = self._supported(i)  # what comes after the features of the hyperprior
+                net[0].weight[:, net[0].in_channels - latent :] /= scale[:latent, None, None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from lic_lab.entropy.seen import Seen
 from lic_lab.layers.attention import Mask, attend, mask, masked_softmax
 from lic_lab.layers.ffn import FeedForward
 from lic_lab.layers.masks import beyond_window, checkerboard
-from lic_lab.layers.tap import tap
+from lic_lab.layers.places import Grid, Places, tap_attention
 
 PATCH = 64  # positions a side (1024 pixels) [ours]
 
@@ -77,10 +77,19 @@ def _heads(grid: Tensor, positions: Tensor, heads: int) -> Tensor:
     return values.view(len(grid), heads, -1, len(positions))
 
 
+def _places(at: Tensor, to: Tensor, hidden: Mask | None, rows: slice, columns: slice, grid: Grid) -> Places:
+    """Where the queries `at` and the keys `to` of a patch lie in the latent."""
+    width = columns.stop - columns.start
+    queries, keys = ((rows.start + p // width) * grid.columns + columns.start + p % width for p in (at, to))
+    return Places(queries, keys, grid, hidden=hidden)
+
+
 class GlobalContext(Context):
     """What the intra- and the inter-slice context share: patches, refinement and feed-forward."""
 
-    parts = ("nonanchor",)
+    pattern = "checkerboard"
+    in_turn = True
+    kinds = ("second",)
 
     def __init__(self, order: CodingOrder, kernel: int = 5, heads: int = 2, expand: int = 2, patch: int = PATCH):
         super().__init__()
@@ -113,8 +122,7 @@ class GlobalContext(Context):
             kp = _heads(k[:, :, r, c], to, self.heads)
             vp = _heads(v[:, :, r, c], to, self.heads)
             weights = masked_softmax((qp * qp.shape[2] ** -0.5).mT @ kp, hidden)  # (B, heads, queries, keys)
-            where = {"rows": (r.start, r.stop), "columns": (c.start, c.stop), "queries": at, "keys": to}
-            tap(f"{name}.attention", weights, slice=i, kernel=self.kernel, **where)
+            tap_attention(name, weights, partial(_places, at, to, hidden, r, c, Grid(H, W)), slice=i)
             attended = attend(weights, vp.mT).mT.reshape(B, S, -1)
             patch = attended.new_zeros(B, S, h * w).index_copy(2, at, attended)
             out[:, :, r, c] = patch.view(B, S, h, w)
@@ -157,6 +165,13 @@ class IntraSliceContext(GlobalContext):
         attended = self._attend(name, i, q, k, v, self.pairs)
         return self._finish(i, attended, v, step)
 
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        slices = scale[:, None, None].split(self.order.slices)
+        for qk, v, previous, own in zip(self.embed_qk, self.embed_v, slices[:-1], slices[1:], strict=True):
+            qk.weight /= previous
+            v.weight /= own
+
 
 class InterSliceContext(GlobalContext):
     """g_gc,inter: the current slice's anchors ask the whole previous slice (Eq. 12-14).
@@ -176,3 +191,10 @@ class InterSliceContext(GlobalContext):
         k, v = self.embed_kv[i - 1](seen.slice(i - 1)).chunk(2, 1)
         attended = self._attend("inter", i, q, k, v, Pairs("anchor", "all"))
         return self._finish(i, attended, v, step)
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        slices = scale[:, None, None].split(self.order.slices)
+        for q, kv, previous, own in zip(self.embed_q, self.embed_kv, slices[:-1], slices[1:], strict=True):
+            q.weight /= own
+            kv.weight /= previous

@@ -12,7 +12,7 @@ from lic_lab.entropy.seen import Seen
 from lic_lab.layers.attention import attend, mask, masked_softmax
 from lic_lab.layers.ffn import FeedForward
 from lic_lab.layers.masks import window_anchors, window_pairs
-from lic_lab.layers.tap import tap
+from lic_lab.layers.places import Grid, Places, tap_attention
 
 
 class CheckerboardContext(Context):
@@ -22,7 +22,8 @@ class CheckerboardContext(Context):
     position of the window is an anchor. Each slice has its own (MLIC, section 3.4).
     """
 
-    parts = ("nonanchor",)
+    pattern = "checkerboard"
+    kinds = ("second",)
 
     def __init__(self, order: CodingOrder, kernel: int = 5, expand: int = 2):
         super().__init__()
@@ -34,6 +35,11 @@ class CheckerboardContext(Context):
 
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         return step.take(self.convs[i](seen.anchors(i)))
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        for conv, own in zip(self.convs, scale[:, None, None].split(self.order.slices), strict=True):
+            conv.weight /= own
 
 
 class StackedCheckerboardContext(Context):
@@ -48,7 +54,8 @@ class StackedCheckerboardContext(Context):
         J = 3, K = 5 [paper].
     """
 
-    parts = ("nonanchor",)
+    pattern = "checkerboard"
+    kinds = ("second",)
 
     def __init__(self, order: CodingOrder, J: int = 3, kernel: int = 5, expand: int = 2):
         super().__init__()
@@ -72,6 +79,11 @@ class StackedCheckerboardContext(Context):
                 x = F.gelu(x) * (anchors if j % 2 else ~anchors)
         return step.take(x)
 
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        for stack, own in zip(self.stacks, scale[:, None, None].split(self.order.slices), strict=True):
+            stack[0].weight /= own
+
 
 class AttentionContext(Context):
     """g_lc,attn: shifted-window checkerboard attention (MLIC+, section 3.4.2, Eq. 6-8, Fig. 6 and 7).
@@ -88,7 +100,8 @@ class AttentionContext(Context):
         2 [released code].
     """
 
-    parts = ("nonanchor",)
+    pattern = "checkerboard"
+    kinds = ("second",)
     cells: Tensor
 
     def __init__(self, order: CodingOrder, kernel: int = 5, heads: int = 2, expand: int = 2):
@@ -121,7 +134,12 @@ class AttentionContext(Context):
         q, k, v = windows.permute(3, 0, 1, 4, 2, 5)  # each (B, n, h, A, S/h)
         scores = q * (S // h) ** -0.5 @ k.mT + self.bias[i][:, self.relative]  # (B, n, h, A, A)
         weights = masked_softmax(scores, mask(valid[:, None, None, :]))
-        tap("local.attention", weights, slice=i, positions=step.positions)
+        tap_attention(  # all of a window's anchors ask for its centre
+            "local",
+            weights,
+            lambda: Places(torch.where(valid, at[:, None], -1), torch.where(valid, cells, -1), Grid(H, W)),
+            slice=i,
+        )
         attended = (attend(weights, v) * valid[:, None, :, None]).transpose(2, 3)  # Eq. 6: (B, n, A, h, S/h)
         fused = self.fuse[i](attended.reshape(B, n, -1))  # Eq. 7: the K x K convolution, at the windows' centres
         return self.ffn[i](fused).mT  # Eq. 8: (B, 2S, n)
@@ -129,6 +147,11 @@ class AttentionContext(Context):
     def mask(self) -> Tensor:
         """The mask of Figure 7: boolean (K*K, K*K), True where query and key may interact."""
         return window_pairs(self.kernel)
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        for conv, own in zip(self.embed, scale[:, None, None].split(self.order.slices), strict=True):
+            conv.weight /= own
 
 
 CHUNK = 4096  # positions whose windows are gathered at once: 75 MB for M = 384 and 12 cells
@@ -143,7 +166,8 @@ class RasterContext(Context):
         2M = 384 [paper].
     """
 
-    parts = ("wavefront", "all")
+    pattern = "wavefront"
+    kinds = ("raster",)
     cells: Tensor
 
     def __init__(self, order: CodingOrder, out_channels: int, kernel: int = 5):
@@ -165,6 +189,10 @@ class RasterContext(Context):
             self.linear(window(seen.y_hat, some, self.cells, self.kernel).flatten(2)) for some in at.split(CHUNK)
         ]
         return torch.cat(found, 1).mT  # (B, out, n)
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        self.linear.weight /= scale.repeat_interleave(len(self.cells))
 
 
 def window(grid: Tensor, at: Tensor, cells: Tensor, kernel: int) -> Tensor:

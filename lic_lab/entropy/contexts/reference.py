@@ -19,22 +19,22 @@ neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lic_lab.entropy.contexts.base import InformedContext
+from lic_lab.entropy.contexts.base import Informed, InformedContext, Prior
 from lic_lab.entropy.contexts.local import CHUNK, window
 from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.order import CodingOrder, Step
 from lic_lab.entropy.seen import Seen
 from lic_lab.layers.nearest import Past
+from lic_lab.layers.places import Grid, Places, tap_attention
 from lic_lab.layers.tap import tap
-
-Prior = tuple[Tensor, Tensor]
-Informs = tuple[Tensor, Tensor] | None
 
 
 class RasterReference(InformedContext):
@@ -50,7 +50,8 @@ class RasterReference(InformedContext):
         Of the patches and of the convolution: 3 [paper].
     """
 
-    parts = ("wavefront", "all")
+    pattern = "wavefront"
+    kinds = ("raster",)
     name = "reference"
     cells: Tensor
 
@@ -64,7 +65,7 @@ class RasterReference(InformedContext):
     def width(self, i: int) -> int:
         return self.out_channels
 
-    def inform(self, seen: Seen, i: int, step: Step, prior: Prior, gaussian: Gaussian) -> Informs:
+    def inform(self, seen: Seen, i: int, step: Step, prior: Callable[[], Prior], gaussian: Gaussian) -> Informed | None:
         B, M, H, W = seen.y_hat.shape
         at = torch.arange(H * W, device=seen.y_hat.device) if step.positions is None else step.positions
         fronts = at % W + self.slope * (at // W)  # the wavefront that decodes each position
@@ -75,12 +76,13 @@ class RasterReference(InformedContext):
         if step.positions is None:  # all at once: their own past is among them, and told apart by time
             order = fronts.argsort(stable=True)
             at, fronts = at[order], fronts[order]
-            self._learn(seen, memory, gaussian, at, fronts, (prior[0][:, :, order], prior[1][:, :, order]))
+            mu, log_sigma, _ = prior()
+            self._learn(seen, memory, gaussian, at, fronts, Prior(mu[:, :, order], log_sigma[:, :, order]))
         elif "step" in memory:  # the step before is decoded by now
             self._learn(seen, memory, gaussian, *memory["step"])
-        memory["step"] = (at, fronts, prior)
+        memory["step"] = (at, fronts, prior())
         if not memory["past"].count:
-            return seen.y_hat.new_zeros(B, self.out_channels, len(at)), seen.y_hat.new_zeros(B, 1, len(at))
+            return _nothing(seen, self.out_channels, len(at))
         found, features, trusts = [], [], []
         for some, times in zip(at.split(CHUNK), fronts.split(CHUNK), strict=True):
             similarity, best = memory["past"].most_similar(self._patches(seen, some), times)
@@ -90,12 +92,16 @@ class RasterReference(InformedContext):
             relevant = _windows(seen.y_hat, position, self.cells, self.kernel)  # (B, n, M, cells)
             trusts.append((similarity.clamp(0, 1) * confidence)[:, None])
             features.append(self.linear(relevant.flatten(2)).mT * trusts[-1])
-        tap(f"{self.name}.found", torch.cat(found, 2), positions=at)
         out, trust = torch.cat(features, 2), torch.cat(trusts, 2)  # (B, out, n), (B, 1, n)
+        _show(self.name, i, torch.cat(found, 2), trust, at, Grid(H, W), partial(self._fronts, H, W))
         if step.positions is None:
             back = order.argsort()
             out, trust = out[:, :, back], trust[:, :, back]
-        return out, trust
+        return Informed(out, trust)
+
+    def _fronts(self, H: int, W: int) -> Tensor:
+        """The wavefront that decodes each position, (H W,)."""
+        return (torch.arange(W) + self.slope * torch.arange(H)[:, None]).flatten()
 
     def _patches(self, seen: Seen, at: Tensor) -> Tensor:
         """The masked patches of Eq. 4: (B, n, M past)."""
@@ -110,6 +116,10 @@ class RasterReference(InformedContext):
         memory["positions"] = torch.cat((memory["positions"], at))
         symbols = seen.y_hat.flatten(2).index_select(2, at)
         memory["confidence"] = torch.cat((memory["confidence"], _confidence(gaussian, symbols, prior)), 1)
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        self.linear.weight /= scale.repeat_interleave(len(self.cells))
 
 
 class CheckerboardReference(InformedContext):
@@ -127,7 +137,8 @@ class CheckerboardReference(InformedContext):
         Features per channel of the slice: 2, as the other contexts of MLIC.
     """
 
-    parts = ("nonanchor",)
+    pattern = "checkerboard"
+    kinds = ("second",)
     name = "reference"
     cells: Tensor
 
@@ -140,14 +151,13 @@ class CheckerboardReference(InformedContext):
     def width(self, i: int) -> int:
         return self.expand * self.order.slices[i]
 
-    def inform(self, seen: Seen, i: int, step: Step, prior: Prior, gaussian: Gaussian) -> Informs:
+    def inform(self, seen: Seen, i: int, step: Step, prior: Callable[[], Prior], gaussian: Gaussian) -> Informed | None:
         memory = seen.memory(self)
-        if step.part != "nonanchor":
-            memory[i] = (step, prior)
+        if step.kind not in self.kinds:
+            memory[i] = (step, prior())
             return None
         if i not in memory:  # a latent without anchors
-            B, n = len(seen.y_hat), prior[0].shape[2]
-            return prior[0].new_zeros(B, self.width(i), n), prior[0].new_zeros(B, 1, n)
+            return _nothing(seen, self.width(i), len(step.positions))  # type: ignore[arg-type]
         first, channels = step.slices[0], seen.order.channels(i)  # slices coded at once share the search
         to, of_anchors = memory[i]
         filled = seen.once_per_slice(self, first, lambda: _filled(seen, step))
@@ -156,16 +166,40 @@ class CheckerboardReference(InformedContext):
         confidence = _confidence(gaussian, symbols, of_anchors).gather(1, best)
         position = to.positions[best]  # (B, n)
         found = torch.stack((position.to(similarity), similarity, confidence), 1)
-        tap(f"{self.name}.found", found, positions=step.positions, slice=i)
         relevant = _windows(filled[:, channels], position, self.cells, self.kernel)  # (B, n, S, cells)
         trust = (similarity.clamp(0, 1) * confidence)[:, None]
-        return self.linears[i](relevant.flatten(2)).mT * trust, trust
+        assert step.positions is not None
+        grid = Grid(*seen.y_hat.shape[2:])
+        _show(self.name, i, found, trust, step.positions, grid, lambda: (~seen.anchor_mask()).flatten().int())
+        return Informed(self.linears[i](relevant.flatten(2)).mT * trust, trust)
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        for linear, own in zip(self.linears, scale.split(self.order.slices), strict=True):
+            linear.weight /= own.repeat_interleave(len(self.cells))
+
+
+def _show(name: str, i: int, found: Tensor, trust: Tensor, at: Tensor, grid: Grid, times: Callable[[], Tensor]) -> None:
+    """Tap what the positions `at` (n,) found, position, S and U (B, 3, n), and S U (B, 1, n) as a map of attention."""
+    tap(f"{name}.found", found, positions=at, slice=i)
+
+    def places() -> Places:
+        there = found[0, 1] > 0
+        queries, keys = (torch.where(there, of.long(), -1)[:, None] for of in (at, found[0, 0]))
+        return Places(queries, keys, grid, times=times())
+
+    tap_attention(name, trust[:, 0, :, None, None, None], places, slice=i)
+
+
+def _nothing(seen: Seen, width: int, n: int) -> Informed:
+    """Features and trust where there is nothing to refer to."""
+    B = len(seen.y_hat)
+    return Informed(seen.y_hat.new_zeros(B, width, n), seen.y_hat.new_zeros(B, 1, n))
 
 
 def _confidence(gaussian: Gaussian, symbols: Tensor, prior: Prior) -> Tensor:
     """U: mean over the channels of the probability of decoded `symbols` (B, C, n): (B, n)."""
-    mu, log_sigma = (of.detach() for of in prior)
-    return gaussian.probability(symbols.detach(), mu, log_sigma).mean(1)
+    return gaussian.probability(symbols.detach(), prior.mu.detach(), prior.log_sigma.detach()).mean(1)
 
 
 def _windows(grid: Tensor, at: Tensor, cells: Tensor, kernel: int) -> Tensor:

@@ -11,6 +11,7 @@ from skimage.segmentation import find_boundaries
 
 from lic_lab import analysis
 from lic_lab.analysis.correlation import channel_correlation, cosine_similarity_map, spatial_correlation
+from lic_lab.codecs.geometry import WHOLE, Geometry
 
 SHAPE = (5, 6, 7)
 latents = arrays(np.float64, SHAPE, elements=st.integers(-20, 20).map(float))
@@ -197,20 +198,38 @@ def test_difference_is_b_less_a(bits: np.ndarray) -> None:
 # --- the grid ----------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(8, 900), st.integers(8, 900))
-def test_a_padded_latent_has_cells_of_the_stride(H: int, W: int) -> None:
-    positions = (-(-H // 64) * 4, -(-W // 64) * 4)
-    assert analysis.cell_sides((H, W), positions) == (16, 16)
-    assert analysis.inside(np.zeros((3, *positions)), (H, W)).shape == (3, -(-H // 16), -(-W // 16))
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(1, WHOLE), st.sampled_from([8, 16]))
+def test_positions_cover_the_picture_and_none_lies_beyond(H: int, W: int, scale: int, stride: int) -> None:
+    of = Geometry(H, W, stride, scale)
+    for n, count, cell in zip((H, W), of.latent, of.cell, strict=True):
+        assert (count - 1) * cell < n <= count * cell * (1 + 1e-12)
+    values = np.arange(float(np.prod(of.latent))).reshape(of.latent)
+    found = analysis.upsample(values, (H, W), of.cell)
+    assert found.shape == (H, W) and np.unique(found).size <= values.size and (np.diff(found, axis=1) >= 0).all()
+    if scale == WHOLE:
+        np.testing.assert_array_equal(found, np.kron(values, np.ones((stride, stride)))[:H, :W])
 
 
-def test_upsampling_repeats_each_position_and_cuts_the_padding() -> None:
-    values = np.arange(8.0 * 12).reshape(8, 12)
-    found = analysis.upsample(values, (100, 170))
-    np.testing.assert_array_equal(found, np.kron(values, np.ones((16, 16)))[:100, :170])
-    # A codec that halves the picture first: each position stands for 32 pixels.
-    found = analysis.upsample(values[:4, :6], (128, 192))
-    np.testing.assert_array_equal(found, np.kron(values[:4, :6], np.ones((32, 32))))
+def test_a_position_of_a_picture_coded_at_half_its_size_has_twice_the_pixels() -> None:
+    assert Geometry(500, 750, 16, WHOLE // 2).cell == (32, 32)  # 16 x 24 positions, which do not span it evenly
+    odd = Geometry(333, 517, 16, WHOLE // 2)
+    assert odd.coded == (167, 259) and odd.cell == (16 * 333 / 167, 16 * 517 / 259)
+    values = np.arange(16.0 * 24).reshape(16, 24)
+    found = analysis.upsample(values, (500, 750), (32, 32))
+    np.testing.assert_array_equal(found, np.kron(values, np.ones((32, 32)))[:500, :750])
+
+
+def test_positions_that_do_not_reach_the_picture_s_end_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not cover"):
+        analysis.upsample(np.zeros((2, 2)), (33, 32), (16, 16))
+    with pytest.raises(ValueError, match="above 0"):
+        analysis.upsample(np.zeros((2, 2)), (32, 32), (16, 0))
+
+
+def test_positions_in_the_padding_of_a_foreign_model_are_told_from_the_others() -> None:
+    of = Geometry(90, 141, 16, multiple=4)
+    assert of.latent == (8, 12) and of.on_picture == (6, 9) and of.covered == (128, 192) and of.cell == (16, 16)
+    assert Geometry(90, 141, 16).latent == Geometry(90, 141, 16).on_picture == (6, 9)
 
 
 # --- attention ---------------------------------------------------------------------------------------------------

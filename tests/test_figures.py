@@ -137,7 +137,7 @@ def test_bit_map_draws_the_bits_where_they_belong(traces: tuple[Trace, Trace]) -
     ax = figures.bit_map(found).axes[1]
     (image,) = ax.images
     np.testing.assert_allclose(np.asarray(image.get_array()), found.bits.sum(0))
-    assert image.get_extent() == [0, 192, 128, 0]  # the padded picture
+    assert image.get_extent() == [0, 192, 128, 0]  # 12 x 8 positions, the last of which reach beyond the picture
     assert ax.get_xlim() == (0, 186) and ax.get_ylim() == (120, 0)  # of which the picture is seen
 
 
@@ -188,12 +188,24 @@ def test_mistakes_get_an_answer(traces: tuple[Trace, Trace]) -> None:
         figures.reconstruction(other)
 
 
-def test_the_smallest_latent_is_drawn() -> None:
-    small = trace(SharedLatent(), skimage.data.chelsea()[:8, :9])
+@pytest.mark.parametrize("size", [(1, 1), (8, 9), (17, 33)], ids=str)
+def test_the_smallest_latents_are_drawn(size: tuple[int, int]) -> None:
+    codec = SharedLatent().swap(channel="conv", local="attention", global_="intra+inter")
+    small = trace(codec, skimage.data.chelsea()[: size[0], : size[1]])
+    one = small.bits.shape[1:] == (1, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for draw in (figures.bit_map, figures.channel_entropy, figures.spatial_correlation, figures.bit_split):
-            draw(small).savefig(io.BytesIO(), format="png")
+        draw: list[Callable[[Trace], Figure]] = [figures.bit_map, figures.channel_entropy, figures.bit_split]
+        draw += [figures.reconstruction, lambda run: figures.bit_map_difference(run, run)]
+        draw += [lambda run: figures.cosine_similarity(run, (0, 0))]
+        draw += [] if one else [figures.spatial_correlation, lambda run: figures.attention(run, "local", 0, (0, 0))]
+        for of in draw:
+            of(small).savefig(io.BytesIO(), format="png")
+    if one:  # what needs more says so
+        with pytest.raises(ValueError, match="1 x 1 positions, and offsets need two rows and two columns"):
+            figures.spatial_correlation(small)
+        with pytest.raises(ValueError, match="nothing asks"):
+            figures.attention(small, "local", 0, (0, 0))
 
 
 def test_style_is_publishable() -> None:
@@ -229,14 +241,25 @@ def test_heatmap_png_is_matplotlibs_colours() -> None:
     assert (found.reshape(4, 16, 6, 16, 3) == found[::16, ::16].reshape(4, 1, 6, 1, 3)).all()
 
 
-def test_heatmap_png_over_a_picture_cuts_the_padding(photograph: np.ndarray) -> None:
+def test_heatmap_png_over_a_picture_cuts_what_lies_beyond(photograph: np.ndarray) -> None:
     values = np.zeros((8, 12))
     values[0, 0] = 1
-    found = pixels(png.heatmap_png(values, size=(100, 150), over=photograph, cell=16, opacity=1, colours="gray"))
+    found = pixels(png.heatmap_png(values, size=(100, 150), over=photograph, cell=(16, 16), opacity=1, colours="gray"))
     assert (found[:16, :16] == 255).all() and not found[16:].any() and not found[:, 16:].any()
-    unseen = pixels(png.heatmap_png(values, size=(100, 150), over=photograph, cell=16, opacity=0))
+    unseen = pixels(png.heatmap_png(values, size=(100, 150), over=photograph, cell=(16, 16), opacity=0))
     grey = np.asarray(Image.fromarray(photograph).convert("L"))
     np.testing.assert_array_equal(unseen, grey[:, :, None].repeat(3, 2))
+
+
+def test_heatmap_png_has_positions_that_are_no_whole_pixels_and_no_squares() -> None:
+    values = np.arange(6.0).reshape(2, 3)
+    drawn = pixels(png.heatmap_png(values, size=(40, 70), cell=(30.5, 25.25), colours="gray"))[:, :, 0]
+    rows, columns = (np.flatnonzero(np.diff(line.astype(int))) + 1 for line in (drawn[:, 0], drawn[0]))
+    assert rows.tolist() == [30] and columns.tolist() == [25, 50]  # the middle of a pixel says where it belongs
+    marked = pixels(png.heatmap_png(values, size=(40, 70), cell=(30.5, 25.25), mark=(0, 1)))
+    plain = pixels(png.heatmap_png(values, size=(40, 70), cell=(30.5, 25.25)))
+    i, j = np.nonzero((plain != marked).any(2))
+    assert i.min() == 0 and 30 <= i.max() < 40 and 19 <= j.min() <= 25 and 50 <= j.max() < 57
 
 
 def test_hidden_positions_have_no_colour_and_the_mark_is_on_its_position(photograph: np.ndarray) -> None:
@@ -252,7 +275,7 @@ def test_hidden_positions_have_no_colour_and_the_mark_is_on_its_position(photogr
     assert 16 * 2 - 6 <= rows.min() and rows.max() < 16 * 3 + 6
     assert 16 - 6 <= columns.min() and columns.max() < 16 * 2 + 6
     np.testing.assert_array_equal(marked[40, 24], plain[40, 24])  # its own colour is still to be seen
-    png.heatmap_png(values, size=(10, 10), cell=16, mark=(3, 3))  # in the padding: nothing to draw, no error
+    png.heatmap_png(values, size=(10, 10), cell=(16, 16), mark=(3, 3))  # beyond the picture: nothing to draw
 
 
 def test_constant_and_wholly_hidden_maps_are_drawn() -> None:
@@ -289,7 +312,7 @@ def test_thumbnails_and_colour_bar_have_their_sizes() -> None:
         ({"colours": "jets"}, "viridis"),
         ({"mark": (4, 0)}, "rows are 0 to 3"),
         ({"opacity": 2}, "0 to 1"),
-        ({"cell": 0}, "above 0"),
+        ({"cell": (16, 0)}, "above 0"),
         ({"low": 2, "high": 1}, "low must not be above high"),
         ({"hidden": np.zeros((2, 2), bool)}, "must be the same"),
         ({"over": np.zeros((9, 9, 3), np.uint8)}, "give them alike"),

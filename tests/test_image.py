@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from lic_lab.image import LARGEST, ImageError, crop, pad, read, to_uint8
+from lic_lab.image import LARGEST, ImageError, pad, read, to_uint8
 
 PHOTO = data.coffee()[:40, :50]
 
@@ -47,7 +47,7 @@ def test_grey_sixteen_bits_and_transparency_are_converted_and_said(tmp_path: Pat
     ("source", "says"),
     [
         ("nowhere.png", "no file"),
-        (np.zeros((1, 1, 3), np.uint8), "at least 8"),
+        (np.zeros((0, 5, 3), np.uint8), "nothing to see"),
         (np.zeros((3, 40, 50), np.uint8), "shape"),
         (np.full((40, 50, 3), 2.0), r"must lie in \[0, 1\]"),
         (np.full((40, 50, 3), np.nan), r"must lie in \[0, 1\]"),
@@ -79,9 +79,14 @@ def test_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     assert LARGEST >= 3840 * 2160
 
 
-@pytest.mark.parametrize("size", [(8, 9), (64, 64), (65, 127)])
-def test_crop_undoes_pad(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(1, 1), (8, 9), (65, 127)])
+def test_padding_repeats_the_last_row_and_column(size: tuple[int, int]) -> None:
     x = torch.rand(1, 3, *size)
-    padded, box = pad(x)
-    assert padded.shape[2] % 64 == padded.shape[3] % 64 == 0
-    assert torch.equal(crop(padded, box), x)
+    padded = pad(x, (80, 130))
+    assert padded.shape == (1, 3, 80, 130)
+    rows, columns = (torch.arange(n).clamp(max=last - 1) for n, last in zip((80, 130), size, strict=True))
+    assert torch.equal(padded, x[:, :, rows[:, None], columns])
+
+
+def test_a_single_pixel_is_a_picture() -> None:
+    np.testing.assert_array_equal(to_uint8(read(PHOTO[:1, :1]).x), PHOTO[:1, :1])

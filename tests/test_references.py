@@ -21,7 +21,7 @@ from lic_lab.figures.references import REFERENCE, TARGET
 from lic_lab.tracing import Trace, trace
 from lic_lab.widgets import ReferenceExplorer
 
-HEIGHT, WIDTH = 120, 200  # padded to 128 x 256: 8 x 16 latent positions, of which 8 x 13 are seen
+HEIGHT, WIDTH = 120, 200  # 8 x 13 latent positions, the last of which reach beyond the picture
 UNITS = r"pixel|\(quantiser steps\)|bits|%|\(dB\)|\(0 to 1\)"
 
 
@@ -367,8 +367,7 @@ def test_maps_are_s_u_and_their_product(run: Trace) -> None:
 def test_stages_show_symbols_less_means_and_the_change_of_bits(run: Trace) -> None:
     channel = 7
     panels = figures.progressive_stages(run, channel).axes[:15]
-    shown = [analysis.inside(stage.bits[channel], run.x.shape[:2]).sum() for stage in run.stages]
-    assert shown[0] < run.stages[0].bits[channel].sum()  # there is padding, which no map shows
+    shown = [stage.bits[channel].sum() for stage in run.stages]
     for k, stage in enumerate(run.stages):
         assert panels[5 * k + 3].get_title() == f"{shown[k]:.0f} bits"
         y, mu, error, bits = (np.asarray(ax.images[0].get_array()) for ax in panels[5 * k : 5 * k + 4])
@@ -385,9 +384,9 @@ def test_stages_show_symbols_less_means_and_the_change_of_bits(run: Trace) -> No
             assert low == -high and panels[5 * k + 4].images[0].get_cmap().name == figures.style.SIGNED
     assert not panels[4].get_visible()
     default = figures.progressive_stages(run)
-    inside = analysis.inside(run.bits, run.x.shape[:2]).sum((1, 2))
-    share = f"{100 * inside.max() / inside.sum():.1f} % of y's bits"
-    assert default._suptitle.get_text().startswith(f"channel {inside.argmax()}, {share};")
+    bits = run.bits.sum((1, 2))
+    share = f"{100 * bits.max() / bits.sum():.1f} % of y's bits"
+    assert default._suptitle.get_text().startswith(f"channel {bits.argmax()}, {share};")
 
 
 def test_the_last_stage_is_the_one_that_codes(run: Trace) -> None:

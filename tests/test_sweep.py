@@ -420,22 +420,22 @@ def test_a_folder_is_walked_one_entry_at_a_time(tmp_path, monkeypatch):
 
 
 def test_an_image_that_fails_is_told_and_the_others_measured(images, points, tmp_path):
-    broken, tiny, gone = tmp_path / "broken.png", tmp_path / "tiny.png", tmp_path / "gone.png"
+    broken, huge, gone = tmp_path / "broken.png", tmp_path / "huge.png", tmp_path / "gone.png"
     broken.write_text("no image")
-    Image.new("RGB", (4, 4)).save(tiny)
-    given = [broken, images / "00.png", tiny, gone, images / "01.png"]
+    Image.new("1", (5000, 5000)).save(huge)
+    given = [broken, images / "00.png", huge, gone, images / "01.png"]
     with Store(tmp_path / "r.sqlite") as store:
         sweep.sweep(points[:1], given, store, Here, 2)
         assert len(store) == 2
         reasons = {Path(row["image"]).name: row["reason"] for row in store.errors()}
     assert "can't be read as an image" in reasons["broken.png"]
-    assert "at least 8" in reasons["tiny.png"]
+    assert "25 megapixels" in reasons["huge.png"]
     assert "No such file" in reasons["gone.png"]
     Image.open(images / "02.png").save(broken)  # repaired, and so no longer an error
     with Store(tmp_path / "r.sqlite") as store:
         sweep.sweep(points[:1], given, store, Here, 2)
         assert len(store) == 3
-        assert {Path(row["image"]).name for row in store.errors()} == {"tiny.png", "gone.png"}
+        assert {Path(row["image"]).name for row in store.errors()} == {"huge.png", "gone.png"}
 
 
 def test_an_error_that_is_over_is_not_told_again(images, points, tmp_path):

@@ -1,9 +1,11 @@
 """The workbench without a browser: menus are set, and what is shown is compared with lab.trace."""
 
+import copy
 import gc
 import json
 import re
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import files
 from io import BytesIO
@@ -16,17 +18,21 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
+from torch import nn
 
 import lic_lab as lab
 from lic_lab.codecs import weights
+from lic_lab.codecs.geometry import Geometry
 from lic_lab.codecs.shared import MENU, meaningful
 from lic_lab.figures.png import DIFFERENCE, heatmap_png
+from lic_lab.layers.places import Grid, Places, tap_attention
 from lic_lab.widgets.map import legend
+from lic_lab.widgets.view import Scene
 
 QUALITIES = [card["quality"] for card in weights.cards("shared")]
 pytestmark = pytest.mark.skipif(not QUALITIES, reason=f"there are no trained weights in {weights.folder()}")
 
-HEIGHT, WIDTH = 120, 200  # no multiples of 64: padded to 128 x 256
+HEIGHT, WIDTH = 120, 200  # 8 x 13 latent positions, the last of which reach beyond the picture
 
 
 @pytest.fixture
@@ -199,17 +205,26 @@ def test_the_picture_shown_is_reconstruction_original_or_error(bench):
     np.testing.assert_array_equal(png(bench.picture_map), np.minimum(error, 255))
 
 
-def test_the_bits_of_padding_are_said(bench, photo):
-    bits = expected(bench, photo).bits.sum(0)
-    assert f"pads the picture to 256 × 128; {1 - bits[:8, :13].sum() / bits.sum():.1%} of y's bits" in words(
-        bench.notes.value
-    )
-
-
-def test_maps_have_the_picture_s_size_and_the_grid_without_padding(bench):
+def test_maps_have_the_picture_s_size_and_the_grid_of_all_that_is_coded(bench):
     assert png(bench.bit_map).shape == (HEIGHT, WIDTH, 3)
-    assert bench.bit_map.grid == [8, 13]
+    assert bench.bit_map.grid == [8, 13] == list(bench.run.trace.bits.shape[1:])
     assert bench.bit_map.cell == [16 / HEIGHT, 16 / WIDTH]
+    assert bench.notes.value == ""
+
+
+def test_maps_of_a_codec_that_resizes_are_drawn_by_its_geometry(bench):
+    """As if a picture of 500 x 750 had been coded at half its size: positions have 32 pixels, not 31.25."""
+    of = Geometry(500, 750, 16, scale=2048)
+    assert of.latent == (16, 24)
+    values = np.indices(of.latent).sum(0) % 2.0
+    run = bench.run
+    run = replace(run, trace=replace(run.trace, geometry=of, x=np.zeros((500, 750, 3), np.uint8)))
+    Scene(bench.session, run, None, (1, 1), 9).heatmap(bench.bit_map, values, unit="", colours="gray")
+    drawn = png(bench.bit_map)[:, :, 0].astype(int)
+    assert drawn.shape == (500, 750)
+    assert (np.flatnonzero(np.diff(drawn[0])) + 1).tolist() == list(range(32, 750, 32))
+    assert (np.flatnonzero(np.diff(drawn[:, 0])) + 1).tolist() == list(range(32, 500, 32))
+    assert bench.bit_map.grid == [16, 24] and bench.bit_map.cell == [32 / 500, 32 / 750]
 
 
 def test_a_click_moves_the_cursor_everywhere_and_makes_it_the_reference(bench, photo):
@@ -280,9 +295,7 @@ def test_channels_are_sorted_by_their_bits(bench, photo):
 def test_the_correlation_is_that_of_the_normalised_latent(bench, photo):
     trace = expected(bench, photo)
     open_tab(bench, bench.correlation)
-    inside = lab.analysis.inside(trace.normalised, trace.x.shape[:2])  # what lies in the padding is no picture's
-    assert inside.shape != trace.normalised.shape
-    found = lab.correlation.spatial_correlation(inside, 3)
+    found = lab.correlation.spatial_correlation(trace.normalised, 3)
     np.testing.assert_allclose(bench.correlation.values(bench.run.trace), found, atol=1e-4)
     cells = [float(c) for c in re.findall(r"<td>([^<]*)</td>", bench.correlation.table.value)]
     np.testing.assert_allclose(cells, found.ravel(), atol=6e-4)
@@ -305,7 +318,7 @@ def test_slices_of_different_runs_are_compared_only_where_they_are_the_same(benc
     assert bench.run.trace.combination["local"] == "none" and bench.message.value == ""
 
 
-@pytest.mark.parametrize("side", [16, 48, 64, 100])
+@pytest.mark.parametrize("side", [1, 16, 17, 100])
 def test_every_tab_takes_a_small_picture(bench, side, tmp_path):
     path = tmp_path / "small.png"
     Image.fromarray(data.astronaut()[:side, :side]).save(path)
@@ -390,6 +403,52 @@ def test_attention_shows_the_row_and_the_mask_of_the_cursor(bench, photo):
     assert "None of the components" in bench.attention.words.value
 
 
+class Watched(nn.Module):
+    """A transform that also attends, each position of its grid to itself and to the one before."""
+
+    def __init__(self, transform, name, side):
+        super().__init__()
+        self.transform, self.name, self.side = transform, name, side
+
+    def forward(self, x):
+        out = self.transform(x)
+        h, w = (round(n / self.side) for n in (out if self.name == "down" else x).shape[2:])
+        at = torch.arange(h * w)[:, None]
+        weights = torch.full((1, h * w, 1, 1, 2), 0.5)
+        tap_attention(self.name, weights, lambda: Places(at, torch.cat((at, at - 1), 1), Grid(h, w, self.side)))
+        return out
+
+
+def test_attention_that_the_workbench_does_not_know_is_shown(bench, monkeypatch):
+    """Of the transforms: in g_a on a finer grid than y's, run again for the maps; in g_s, whose picture is known."""
+    loaded = weights.load
+
+    def load(*which):
+        codec = copy.copy(loaded(*which))
+        g_a, g_s = Watched(codec.g_a, "down", 1 / 4), Watched(codec.g_s, "up", 1)
+        codec._modules = codec._modules | {"g_a": g_a, "g_s": g_s}
+        return codec
+
+    monkeypatch.setattr(weights, "load", load)
+    bench.photo.value = "Coffee"
+    open_tab(bench, bench.attention)
+    assert bench.attention.component.options == (("down", "down"), ("up", "up"))
+    bench.row.value, bench.column.value = 3, 4
+    said = words(bench.attention.words.value)
+    h, w = bench.run.trace.bits.shape[1:]
+    assert re.search(rf"row 14, column 18 sees\s+2\s+of {16 * h * w} positions", said)
+    assert "asks nothing" not in said and re.search(r"mean distance\s+0.1\s+positions", said)  # half of a quarter
+    bench.attention.ground.value = False
+    coloured = (np.ptp(png(bench.attention.map).astype(int), axis=2) > 0).nonzero()  # what is masked is grey
+    assert (coloured[0].min(), coloured[0].max()) == (14 * 4, 15 * 4 - 1)
+    assert (coloured[1].min(), coloured[1].max()) == (17 * 4, 19 * 4 - 1)
+    bench.attention.component.value = "up"
+    assert re.search(rf"row 3, column 4 sees\s+2\s+of {h * w} positions", words(bench.attention.words.value))
+    bench.local.value = "attention"  # another entropy model, the same picture
+    assert [name for _, name in bench.attention.component.options] == ["down", "local", "up"]
+    assert bench.attention.component.value == "up" and bench.message.value == bench.attention.message.value == ""
+
+
 def test_only_the_open_tab_computes(bench, monkeypatch):
     open_tab(bench, bench.correlation)
     for panel in bench.panels:
@@ -423,7 +482,7 @@ def state(bench):
     [
         ("notes.png", b"no picture at all", "notes.png can't be read as an image"),
         ("cut.png", None, "cut.png can't be read as an image"),
-        ("dot.png", np.zeros((1, 1, 3), np.uint8), "dot.png is 1 x 1 pixels; each side must have at least"),
+        ("huge.png", np.zeros((5000, 5000), bool), "huge.png is 5000 x 5000 = 25 megapixels"),
     ],
 )
 def test_an_unusable_file_is_refused_in_words(bench, photo, tmp_path, way, name, content, complaint):
@@ -610,4 +669,4 @@ def test_old_latents_are_forgotten(bench, photo, monkeypatch):
     assert number(bench.numbers.value, "bpp") == bpp
     bench.refinement.value = "lrp"
     assert len(bench.run.latent.pictures) == 1
-    assert torch.is_tensor(next(iter(bench.run.latent.pictures.values())))
+    assert torch.is_tensor(next(iter(bench.run.latent.pictures.values())).x_hat)

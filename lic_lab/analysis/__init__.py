@@ -12,13 +12,12 @@ from lic_lab.analysis.entropy_maps import (
     part_table,
     split,
 )
-from lic_lab.analysis.grid import cell_sides, inside, upsample
+from lic_lab.analysis.grid import upsample
 from lic_lab.analysis.rates import mean_curve, rate_saving
 from lic_lab.analysis.references import distances, pick_pairs
 
 __all__ = [
     "bit_map",
-    "cell_sides",
     "channel_bits",
     "channel_correlation",
     "channels_holding",
@@ -27,7 +26,6 @@ __all__ = [
     "distances",
     "head_mean",
     "highest_channels",
-    "inside",
     "mean_curve",
     "mean_distance",
     "mean_shift",

@@ -29,15 +29,15 @@ def head_mean(weights: Array, head: int | None = None) -> Array:
     return weights[head]
 
 
-def mean_distance(weights: Array, position: tuple[int, int]) -> float:
-    """How far a query looks on average, in latent positions: the weighted mean Euclidean distance of its keys.
+def mean_distance(weights: Array, position: tuple[float, float]) -> float:
+    """How far a query looks on average, in positions: the weighted mean Euclidean distance of its keys.
 
     Parameters
     ----------
     weights : array
         (h, w), NaN where hidden; they need not sum to 1.
-    position : (int, int)
-        The query.
+    position : (float, float)
+        The query, row and column.
 
     Returns
     -------

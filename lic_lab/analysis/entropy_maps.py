@@ -93,7 +93,7 @@ def part_table(
     parts, slices
         As in `split`.
     pixels : int
-        Of the image without padding.
+        Of the image.
 
     Returns
     -------

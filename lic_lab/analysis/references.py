@@ -82,7 +82,7 @@ def pick_pairs(
     far = distances(source)
     good = np.isfinite(score) & (np.nan_to_num(far, nan=-1) >= distance)
     here = np.moveaxis(np.indices((h, w)), 0, 2)
-    for at in (here, source):  # of a cropped latent, the reference may lie in the part cut off
+    for at in (here, source):
         good &= ((at >= margin) & (at < (h - margin, w - margin))).all(2)
     candidates = np.argwhere(good)
     candidates = candidates[np.argsort(-score[good], kind="stable")]

@@ -31,12 +31,12 @@ def attention(
     trace : Trace
         Made with the component on and its maps kept.
     component : str
-        One of `Trace.attentions`: "local", "intra" or "inter".
+        One of `Trace.attentions`, such as "local", "intra" or "inter".
     slice : int
         The slice that is being coded.
     position : (int, int)
         Row and column of the symbol, in latent positions. Where it asks nothing, its nearest neighbour that
-        does is shown, and marked.
+        does is shown, and marked. See `Trace.attention` for finer grids.
     head : int, optional
         One head; by default their mean.
     width : float
@@ -49,10 +49,13 @@ def attention(
     """
     found = trace.attention(component, slice, position)
     weights = 100 * analysis.head_mean(found.weights, head)
-    pixels = maps.size(trace.x)
-    shape = maps.size(found.visible)
-    top, bottom, first, last = analysis.surroundings(found.visible, found.position)
-    zoomed = (bottom - top) * (last - first) < 0.25 * shape[0] * shape[1]
+    pixels = H, W = maps.size(trace.x)
+    (tall, wide), (query_tall, query_wide) = (
+        (side * trace.geometry.cell[0], side * trace.geometry.cell[1]) for side in (found.side, found.query_side)
+    )
+    y, x = found.centre
+    top, bottom, first, last = analysis.surroundings(found.visible, found.under)
+    zoomed = (bottom - top) * (last - first) < 0.25 * found.visible.size
     figure, (left, right) = maps.row(pixels, width, 2, gap=0.4 if zoomed else 0.12)
     maps.picture(left, trace.x)
     left.set_title("image, query marked")
@@ -61,16 +64,14 @@ def attention(
     # A few keys can hold most of the weight: they clip, so that the rest can be told apart.
     high = float(np.percentile(seen, 99.5) if seen.size > 200 else seen.max(initial=0)) or 1.0
     clipped = bool((seen > high).any())
-    drawn = maps.latent_map(right, weights, pixels, 0, high, MAP, opacity=0.9)
-    maps.hatch(right, ~found.visible, pixels)
+    drawn = maps.latent_map(right, weights, pixels, (tall, wide), 0, high, MAP, opacity=0.9)
+    maps.hatch(right, ~found.visible, (tall, wide))
     for ax in (left, right):
-        maps.mark(ax, found.position, pixels, shape)
+        maps.mark(ax, found.position, (query_tall, query_wide))
     if zoomed:
-        tall, wide = analysis.cell_sides(pixels, shape)
         # Keep the panel's proportions: a local window is shown with the picture around it.
-        H, W = pixels
-        scale = max((bottom - top) * tall / H, (last - first) * wide / W)
-        y, x = (found.position[0] + 0.5) * tall, (found.position[1] + 0.5) * wide
+        scale = min(max((bottom - top) * tall / H, (last - first) * wide / W), 1)
+        y, x = (y + 0.5) * tall, (x + 0.5) * wide
         y0 = min(max(y - scale * H / 2, 0), H * (1 - scale))
         x0 = min(max(x - scale * W / 2, 0), W * (1 - scale))
         right.set(xlim=(x0, x0 + scale * W), ylim=(y0 + scale * H, y0))

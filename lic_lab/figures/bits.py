@@ -39,7 +39,9 @@ def bit_map(trace: Trace, over_image: bool = False, high: float | None = None, w
     maps.picture(axes[0], trace.x, grey=over_image)
     if not over_image:
         axes[0].set_title("image")
-    drawn = maps.latent_map(axes[-1], trace.bit_map, pixels, 0, high, opacity=0.65 if over_image else 1)
+    high = float(trace.on_picture(trace.bit_map).max()) if high is None else high
+    cell = trace.geometry.cell
+    drawn = maps.latent_map(axes[-1], trace.bit_map, pixels, cell, 0, high, opacity=0.65 if over_image else 1)
     axes[-1].set_title(f"y: {trace.bpp['y']:.3f} bpp")
     maps.label_first(axes)
     maps.colour_bar(axes[-1], drawn, UNIT)
@@ -66,12 +68,12 @@ def bit_map_difference(a: Trace, b: Trace, limit: float | None = None, width: fl
     if a.x.shape != b.x.shape or not np.array_equal(a.x, b.x):
         raise ValueError("a and b are runs on different images; trace the same image twice")
     values = analysis.difference(a.bit_map, b.bit_map)
-    limit = limit or float(np.abs(values).max()) or 1.0
+    limit = limit or float(np.abs(b.on_picture(values)).max()) or 1.0
     pixels = maps.size(a.x)
     figure, (left, right) = maps.row(pixels, width, 2)
     maps.picture(left, a.x)
     left.set_title("image")
-    drawn = maps.latent_map(right, values, pixels, -limit, limit, SIGNED)
+    drawn = maps.latent_map(right, values, pixels, b.geometry.cell, -limit, limit, SIGNED)
     right.set_title(f"B \N{MINUS SIGN} A: {b.bpp['y'] - a.bpp['y']:+.4f} bpp in y".replace("-", "\N{MINUS SIGN}"))
     maps.label_first((left, right))
     maps.colour_bar(right, drawn, f"difference ({UNIT})")

@@ -12,7 +12,6 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from lic_lab import analysis
-from lic_lab.figures import maps
 from lic_lab.figures.style import CYCLE, OTHER, PAGE, SIGNED, new, styled
 
 if TYPE_CHECKING:
@@ -41,8 +40,7 @@ def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> F
         raise ValueError(f"thumbnails is {thumbnails}; the latent has {M} channels, so it must lie in 0 to {M}")
     total = analysis.channel_bits(trace.bits)
     order = analysis.highest_channels(trace.bits)
-    pixels = maps.size(trace.x)
-    shown = analysis.inside(trace.symbols[order[:thumbnails]], pixels)
+    shown = trace.on_picture(trace.symbols[order[:thumbnails]])
     strip = 0.0
     if thumbnails:
         strip = min(1.6, (width - 0.4) / thumbnails * shown.shape[1] / shown.shape[2]) + 0.5

@@ -51,12 +51,12 @@ def cosine_similarity(
     for ax, i in zip(axes[1:], panels, strict=True):
         latent = trace.y_hat if i is None else trace.y_hat[trace.channels(i)]
         similarity = analysis.cosine_similarity_map(latent, position)
-        drawn = maps.latent_map(ax, similarity, pixels, -1, 1, SIGNED)
+        drawn = maps.latent_map(ax, similarity, pixels, trace.geometry.cell, -1, 1, SIGNED)
         ax.set_title("all channels" if i is None else f"slice {i}")
     maps.label_first(axes)
     maps.colour_bar(axes[-1], drawn, "cosine similarity (\N{MINUS SIGN}1 to 1)")
     for ax in axes:
-        maps.mark(ax, position, pixels, maps.size(trace.bit_map))
+        maps.mark(ax, position, trace.geometry.cell)
     return figure
 
 
@@ -74,9 +74,20 @@ def spatial_correlation(trace: Trace, reach: int = 4, limit: float | None = None
         off the centre, but at least 0.1, so that noise looks like noise. The centre is always 1, and black.
     width : float
         Of the figure in inches.
+
+    Raises
+    ------
+    ValueError
+        For a latent of a single row or column, which has no offsets, or a reach below 1.
     """
-    normalised = analysis.inside(trace.normalised, maps.size(trace.x))
+    normalised = trace.on_picture(trace.normalised)
     reach = min(reach, *(n - 1 for n in normalised.shape[1:]))
+    if reach < 1:
+        h, w = normalised.shape[1:]
+        raise ValueError(
+            f"the latent has {h} x {w} positions, and offsets need two rows and two columns: trace a larger picture, and "
+            "give a reach of at least 1"
+        )
     rho = analysis.spatial_correlation(normalised, reach)
     around = rho.copy()
     around[reach, reach] = np.nan
@@ -98,7 +109,6 @@ def spatial_correlation(trace: Trace, reach: int = 4, limit: float | None = None
                 colour = "white" if dark else "black"
                 ax.text(j - reach, i - reach, text, ha="center", va="center", fontsize=5.5, color=colour)
     near = np.abs(around[max(0, reach - 1) : reach + 2, max(0, reach - 1) : reach + 2])
-    if reach:
-        ax.set_title(f"mean |\N{GREEK SMALL LETTER RHO}| of the 8 neighbours: {np.nanmean(near):.3f}")
+    ax.set_title(f"mean |\N{GREEK SMALL LETTER RHO}| of the 8 neighbours: {np.nanmean(near):.3f}")
     maps.colour_bar(ax, drawn, "correlation (numbers: percent)")
     return figure

@@ -1,4 +1,8 @@
-"""Pictures and latent maps on the same axes, in pixels of the picture: what the figures with maps are made of."""
+"""Pictures and latent maps on the same axes, in pixels of the picture: what the figures with maps are made of.
+
+A `cell` is the height and width of a position in pixels of the picture, `Trace.geometry.cell`; the last positions may
+reach beyond the picture's edge, where they are cut off.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from matplotlib.path import Path
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from lic_lab.analysis.grid import cell_sides
 from lic_lab.figures.style import MAP, PAGE, StyledFigure, new
 
 Array = NDArray[Any]
@@ -39,6 +42,7 @@ def latent_map(
     ax: Axes,
     values: Array,
     pixels: tuple[int, int],
+    cell: tuple[float, float],
     low: float | None = None,
     high: float | None = None,
     colours: str = MAP,
@@ -46,7 +50,7 @@ def latent_map(
 ) -> AxesImage:
     """Draw a map (h, w) where its positions lie in a picture of `pixels` (H, W); NaN stays clear."""
     h, w = values.shape
-    tall, wide = cell_sides(pixels, (h, w))
+    tall, wide = cell
     image = ax.imshow(
         np.ma.masked_invalid(values),
         extent=(0, w * wide, h * tall, 0),
@@ -71,17 +75,17 @@ def colour_bar(ax: Axes, image: AxesImage, label: str, **options: Any) -> None:
     bar.update_ticks()
 
 
-def mark(ax: Axes, position: tuple[int, int], pixels: tuple[int, int], positions: tuple[int, int]) -> None:
+def mark(ax: Axes, position: tuple[int, int], cell: tuple[float, float]) -> None:
     """Outline a latent position: white within black, so that it shows on any ground."""
-    tall, wide = cell_sides(pixels, positions)
+    tall, wide = cell
     corner = (position[1] * wide, position[0] * tall)
     for width, colour in ((2.6, "black"), (1.2, "white")):
         ax.add_patch(Rectangle(corner, wide, tall, fill=False, edgecolor=colour, linewidth=width, zorder=5))
 
 
-def hatch(ax: Axes, hidden: Array, pixels: tuple[int, int], opacity: float = 0.35) -> None:
+def hatch(ax: Axes, hidden: Array, cell: tuple[float, float], opacity: float = 0.35) -> None:
     """Hatch the positions (h, w) that a mask hides: one path, however many they are."""
-    tall, wide = cell_sides(pixels, (hidden.shape[0], hidden.shape[1]))
+    tall, wide = cell
     i, j = np.nonzero(hidden)
     if not len(i):
         return
@@ -101,7 +105,7 @@ def label_first(axes: Sequence[Axes]) -> None:
 
 
 def axes_in_pixels(ax: Axes, H: int, W: int) -> None:
-    """Show the picture alone, without the padding of the latent, with few ticks and no frame line missing."""
+    """Show the picture alone, not what a latent covers beyond it, with few ticks and no frame line missing."""
     ax.set(xlim=(0, W), ylim=(H, 0), aspect="equal", xlabel="column (pixels)", ylabel="row (pixels)")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 2.5, 5, 10]))

@@ -113,9 +113,9 @@ def heatmap_png(
     over: Pixels | None = None,
     opacity: float = 0.6,
     hidden: Array | None = None,
-    cell: float | None = None,
+    cell: tuple[float, float] | None = None,
 ) -> bytes:
-    """A map (h, w) as PNG, each position a square of pixels.
+    """A map (h, w) as PNG, each position a rectangle of pixels.
 
     Parameters
     ----------
@@ -135,9 +135,10 @@ def heatmap_png(
         Of the map over the picture, 0 to 1.
     hidden : array, optional
         Boolean (h, w): positions without colour. They are hatched; over a picture, the picture is dimmed there.
-    cell : float, optional
-        Side of a position in pixels. By default the map fills `size`. Codecs pad the picture, so a map over a picture
-        needs the stride here (16 times the scale at which the picture is shown): what lies in the padding is cut off.
+    cell : (float, float), optional
+        Height and width of a position in pixels of the result. By default the map fills `size`. The last positions of a
+        latent reach beyond the picture, so a map over a picture needs `Trace.geometry.cell` here, times the scale at
+        which the picture is shown: what lies beyond is cut off.
 
     Returns
     -------
@@ -156,8 +157,10 @@ def heatmap_png(
         raise ValueError("values contain infinity; a colour needs a finite value (or NaN for hidden)")
     if min(size) < 1:
         raise ValueError(f"size is {size}; give height and width in pixels, both at least 1")
-    if cell is not None and not cell > 0:
-        raise ValueError(f"cell is {cell}; give the side of a position in pixels, above 0")
+    if cell is None:
+        cell = size[0] / values.shape[0], size[1] / values.shape[1]
+    if not min(cell) > 0:
+        raise ValueError(f"cell is {cell}; give height and width of a position in pixels, both above 0")
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}; it must lie in 0 to 1")
     unseen = np.isnan(values)
@@ -169,13 +172,13 @@ def heatmap_png(
         raise ValueError(f"mark is {mark}; rows are 0 to {values.shape[0] - 1}, columns 0 to {values.shape[1] - 1}")
 
     index = _indices(values, unseen, low, high)
-    rows, columns = (_cells(n, count, cell) for n, count in zip(size, values.shape, strict=True))
+    rows, columns = (_cells(n, count, side) for n, count, side in zip(size, values.shape, cell, strict=True))
     drawn = index[rows][:, columns]
     if unseen.any():
-        _hatch(drawn, cell or size[0] / values.shape[0])
+        _hatch(drawn, cell[0])
     if over is None:
         if mark is not None:
-            _outline(drawn, mark, values.shape, cell, (_BLACK, _WHITE))
+            _outline(drawn, mark, cell, (_BLACK, _WHITE))
         return _encode(drawn, palette(colours))
     over = _check_pixels("over", over)
     if over.shape[:2] != tuple(size):
@@ -184,7 +187,7 @@ def heatmap_png(
         )
     blended = _blend(over, drawn, palette(colours), opacity)
     if mark is not None:
-        _outline(blended, mark, values.shape, cell, (0, 255))
+        _outline(blended, mark, cell, (0, 255))
     return _encode(blended)
 
 
@@ -245,7 +248,7 @@ def thumbnails_png(
     columns = min(columns, n)
     lines = -(-n // columns)
     sheet = np.full((lines * (height + gap) - gap, columns * (width + gap) - gap), _WHITE, np.uint8)
-    rows, cols = _cells(height, h, None), _cells(width, w, None)
+    rows, cols = _cells(height, h, height / h), _cells(width, w, width / w)
     for k, channel in enumerate(channels):
         top, left = k // columns * (height + gap), k % columns * (width + gap)
         index = _indices(channel, np.isnan(channel), None, None)
@@ -290,9 +293,8 @@ def _indices(values: Array, unseen: Array, low: float | None, high: float | None
     return index
 
 
-def _cells(pixels: int, count: int, cell: float | None) -> NDArray[np.intp]:
+def _cells(pixels: int, count: int, side: float) -> NDArray[np.intp]:
     """Which of `count` positions each pixel belongs to; the last position goes on where the map ends too early."""
-    side = pixels / count if cell is None else cell
     return np.minimum((np.arange(pixels) + 0.5) // side, count - 1).astype(np.intp)
 
 
@@ -315,17 +317,14 @@ def _blend(over: Pixels, drawn: Pixels, table: Pixels, opacity: float) -> Pixels
     return np.array(Image.composite(colour.convert("RGB"), Image.fromarray(over).convert("L").convert("RGB"), mask))
 
 
-def _outline(
-    drawn: Pixels, mark: tuple[int, int], shape: tuple[int, ...], cell: float | None, tones: tuple[int, int]
-) -> None:
+def _outline(drawn: Pixels, mark: tuple[int, int], cell: tuple[float, float], tones: tuple[int, int]) -> None:
     """A white frame in a black one around a position, in place: one of them shows on any ground."""
     H, W = drawn.shape[:2]
-    sides = [cell or n / count for n, count in zip((H, W), shape, strict=True)]
-    (top, bottom), (left, right) = ((round(m * s), round((m + 1) * s)) for m, s in zip(mark, sides, strict=True))
-    thick = max(1, round(min(sides) / 8))
+    (top, bottom), (left, right) = ((round(m * s), round((m + 1) * s)) for m, s in zip(mark, cell, strict=True))
+    thick = max(1, round(min(cell) / 8))
     for grow, tone in ((2 * thick, tones[0]), (thick, tones[1])):
         t, b, le, r = max(top - grow, 0), min(bottom + grow, H), max(left - grow, 0), min(right + grow, W)
-        if t >= H or le >= W:  # the position lies in the padding
+        if t >= H or le >= W:  # the position lies beyond the picture
             return
         drawn[t : min(t + thick, b), le:r] = tone
         drawn[max(b - thick, t) : b, le:r] = tone

@@ -75,7 +75,7 @@ def reference_pairs(
         raise ValueError("there are no targets; give at least one (row, column) that has a reference")
     figure, ax, close_ups = _layout(pixels, width, len(pairs))
     maps.picture(ax, trace.x)
-    tall, wide = analysis.cell_sides(pixels, maps.size(trace.bit_map))
+    tall, wide = trace.geometry.cell
     far = analysis.distances(found.source)
     for k, (target, source_of) in enumerate(pairs):
         centres = [((j + 0.5) * wide, (i + 0.5) * tall) for i, j in (target, source_of)]
@@ -156,7 +156,7 @@ def reference_maps(trace: Trace, slice: int = 0, width: float = PAGE) -> Figure:
     )
     for ax, (name, values, label) in zip(axes, panels, strict=True):
         ax.set_facecolor("0.8")
-        drawn = maps.latent_map(ax, values, pixels, *_range(analysis.inside(values, pixels)))
+        drawn = maps.latent_map(ax, values, pixels, trace.geometry.cell, *_range(values))
         ax.set_title(name)
         maps.colour_bar_below(ax, ax, drawn, label, extend="min")
     maps.label_first((image, *axes))
@@ -168,15 +168,13 @@ def _best(trace: Trace, found: References, by: str, margin: int) -> Array:
     """Default targets."""
     if by not in ("similarity", "saving"):
         raise ValueError(f"by is {by!r}; it must be 'similarity' or 'saving'")
-    pixels = maps.size(trace.x)
-    score = analysis.inside(found.similarity, pixels)
-    source = found.source[: score.shape[0], : score.shape[1]]
+    source, score = found.source, found.similarity
     if by == "saving":
         if not trace.stages:
             raise ValueError(f"the codec {trace.codec!r} has no stages, so no saving is known; give by='similarity'")
         saved = analysis.difference(*(stage.bits.sum(0) for stage in trace.stages[1::-1]))
         middle = np.nanmedian(score) if np.isfinite(score).any() else 0
-        score = np.where(score >= middle, analysis.inside(saved, pixels), np.nan)
+        score = np.where(score >= middle, saved, np.nan)
     targets = analysis.pick_pairs(source, score, margin=margin)
     # A small picture has no far ones.
     return targets if len(targets) else analysis.pick_pairs(source, score, distance=0, apart=0)

@@ -23,8 +23,8 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
     """Symbols, prediction, error and bits of one channel under each stage, and what each stage adds (Figure 9).
 
     All stages see the same symbols. The bits of a stage are those the symbols would cost if it coded them; the last one
-    does. Titles count what the maps show, without the positions that hold only padding; the rates above them are of the
-    whole stream. The hyperprior's own bits (z) aren't in the maps: they belong to no position and no channel.
+    does. Titles count the channel's bits; the rates above them are of the whole stream. The hyperprior's own bits (z)
+    aren't in the maps: they belong to no position and no channel.
 
     Parameters
     ----------
@@ -46,41 +46,40 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
             f"this trace of {trace.codec!r} has no stages; trace a progressive entropy model, as of the codec "
             "global-reference"
         )
-    M, pixels = len(trace.bits), maps.size(trace.x)
+    M, pixels, cell = len(trace.bits), maps.size(trace.x), trace.geometry.cell
     if channel is None:
-        channel = int(analysis.highest_channels(analysis.inside(trace.bits, pixels), 1)[0])
+        channel = int(analysis.highest_channels(trace.bits, 1)[0])
     if not 0 <= channel < M:
         raise ValueError(f"channel is {channel}; the latent has channels 0 to {M - 1}")
     figure, rows = maps.grid(pixels, width, len(stages), 5, left=0.62, top=0.42)
     symbols = trace.symbols[channel]
-    seen = analysis.inside(symbols, pixels)
-    limit = float(np.abs(seen).max()) or 1.0
+    limit = float(np.abs(symbols).max()) or 1.0
     bits = [stage.bits[channel] for stage in stages]
     change = [analysis.difference(a, b) for a, b in pairwise(bits)]
-    shown = [float(analysis.inside(of, pixels).sum()) for of in bits]  # of what the maps show, without the padding
+    total = [float(of.sum()) for of in bits]
     # A few positions would leave the rest one colour, such as the first, which has no past.
     most, step = (
-        max((float(np.percentile(np.abs(analysis.inside(of, pixels)), 99.5)) for of in several), default=0.0) or 1.0
+        max((float(np.percentile(np.abs(of), 99.5)) for of in several), default=0.0) or 1.0
         for several in (bits, change)
     )
     for i, (stage, axes) in enumerate(zip(stages, rows, strict=True)):
         mu = stage.mu[channel]
         error = symbols - mu
-        value = maps.latent_map(axes[0], symbols, pixels, -limit, limit, SIGNED)
-        maps.latent_map(axes[1], mu, pixels, -limit, limit, SIGNED)
-        maps.latent_map(axes[2], error, pixels, -limit, limit, SIGNED)
-        cost = maps.latent_map(axes[3], bits[i], pixels, 0, most, MAP)
+        value = maps.latent_map(axes[0], symbols, pixels, cell, -limit, limit, SIGNED)
+        maps.latent_map(axes[1], mu, pixels, cell, -limit, limit, SIGNED)
+        maps.latent_map(axes[2], error, pixels, cell, -limit, limit, SIGNED)
+        cost = maps.latent_map(axes[3], bits[i], pixels, cell, 0, most, MAP)
         axes[0].set_title("symbols \u0177" if i == 0 else "\u0177", fontsize=7, pad=3)
         mean = f"\N{GREEK SMALL LETTER MU}$_{i + 1}$"
-        off_by = float(np.abs(analysis.inside(error, pixels)).mean())
+        off_by = float(np.abs(error).mean())
         axes[1].set_title(f"predicted mean {mean}", fontsize=7, pad=3)
         axes[2].set_title(f"\u0177 {_MINUS} {mean}: off by {off_by:.2f}", fontsize=7, pad=3)
-        axes[3].set_title(f"{shown[i]:.0f} bits", fontsize=7, pad=3)
+        axes[3].set_title(f"{total[i]:.0f} bits", fontsize=7, pad=3)
         if i:
             off = change[i - 1]
-            drawn = maps.latent_map(axes[4], off, pixels, -step, step, SIGNED)
-            less = shown[i] - shown[i - 1]
-            part = 100 * less / (shown[i - 1] or 1)
+            drawn = maps.latent_map(axes[4], off, pixels, cell, -step, step, SIGNED)
+            less = total[i] - total[i - 1]
+            part = 100 * less / (total[i - 1] or 1)
             axes[4].set_title(f"{less:+.0f} bits, {part:+.1f} %".replace("-", _MINUS), fontsize=7, pad=3)
         else:
             axes[4].set_visible(False)
@@ -98,7 +97,7 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
         maps.colour_bar_below(
             last[4], last[4], drawn, "change (bits per position):\nblue saves, red costs", extend="both"
         )
-    share = 100 * shown[-1] / (float(analysis.inside(trace.bits, pixels).sum()) or 1)
+    share = 100 * total[-1] / (float(trace.bits.sum()) or 1)
     spent = ", ".join(f"{stage.name} {stage.bits.sum() / trace.pixels:.3f}" for stage in stages)
     figure.suptitle(
         f"channel {channel}, {share:.1f} % of y's bits; the whole stream, in bpp: {spent}; z {trace.bpp['z']:.3f}",

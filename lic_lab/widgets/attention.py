@@ -16,36 +16,21 @@ from lic_lab.widgets.panel import ALL, Panel, menu, row
 from lic_lab.widgets.session import Run
 from lic_lab.widgets.view import Scene
 
-NAMES = {
+NAMES = {  # of components that are known; others go by their own
     "local": "local: window of anchors",
     "intra": "intra-slice, masked",
     "intra-unmasked": "intra-slice, unmasked",
     "inter": "inter-slice",
     "reference": "global reference",
 }
-_OF_GLOBAL = {
-    "intra": ["intra"],
-    "intra-unmasked": ["intra-unmasked"],
-    "intra+inter": ["intra", "inter"],
-    "reference": ["reference"],
-}
 INVITE = (
-    "None of the components in use attends. Choose <b>local: checkerboard attention</b> or a <b>global</b> context."
+    "None of the components in use attends to anything in this picture. Choose <b>local: checkerboard attention</b> "
+    "or a <b>global</b> context."
 )
 WORDS = (
     "<p class='lab-words'><b>Click a position</b> to see where the component looks for its symbol. Hatched positions "
     "are masked: not decoded yet, or hidden from this component.</p>"
 )
-
-
-def components(combination: dict[str, str]) -> list[str]:
-    """Which components of a combination leave attention maps.
-
-    >>> components({"channel": "conv", "local": "attention", "global": "intra+inter", "refinement": "none"})
-    ['local', 'intra', 'inter']
-    """
-    local = ["local"] if combination["local"] == "attention" else []
-    return local + _OF_GLOBAL.get(combination["global"], [])
 
 
 class AttentionMaps(Panel):
@@ -73,8 +58,8 @@ class AttentionMaps(Panel):
             super().redraw(change)
 
     def draw(self, scene: Scene) -> None:
-        names = components(scene.run.trace.combination)
-        self._fill(self.component, [(NAMES[name], name) for name in names])
+        names = scene.run.trace.attending
+        self._fill(self.component, [(NAMES.get(name, name), name) for name in names])
         controls = (self.map, self.component, self.slice, self.head, self.ground)
         for widget in controls:
             widget.layout.display = "" if names else "none"
@@ -85,20 +70,20 @@ class AttentionMaps(Panel):
         name = self.component.value
         try:
             trace = self._trace(scene, name)
+            self._fill(self.slice, [(str(i), i) for i in trace.attentions[name]])
+            found = trace.attention(name, self.slice.value, scene.position)
         except (ValueError, MemoryError) as error:
             self._kept = None
             self.map.layout.display = "none"
             self.words.value = f"<p class='lab-words lab-error'>{escape(in_words(error))}</p>"
             return
-        self._fill(self.slice, [(str(i), i) for i in trace.attentions[name]])
-        found = trace.attention(name, self.slice.value, scene.position)
         heads = [("mean of all", ALL)] + [(str(k), k) for k in range(len(found.weights))]
         self._fill(self.head, heads)
         weights = analysis.head_mean(found.weights, None if self.head.value == ALL else self.head.value)
         query = "row {}, column {}".format(*found.position)
         nearest = (
             ""
-            if found.position == tuple(scene.position)
+            if found.position == tuple(int((at + 0.5) // found.query_side) for at in scene.position)
             else (
                 f"<p class='lab-words'>The symbol at the cursor asks nothing of this component. Shown is the nearest "
                 f"that does, at {query} (outlined).</p>"
@@ -108,14 +93,15 @@ class AttentionMaps(Panel):
         facts = f"{query} sees <b>{visible}</b> of {weights.size} positions"
         if visible:
             top = np.unravel_index(int(np.nanargmax(weights)), weights.shape)
+            far = found.side * analysis.mean_distance(weights, found.centre)
             facts += (
                 f"; most weight, <b>{np.nanmax(weights):.4f}</b>, at row {top[0]}, column {top[1]}; mean distance "
-                f"<b>{analysis.mean_distance(weights, found.position):.1f}</b> positions"
+                f"<b>{far:.1f}</b> positions"
             )
         facts = f"<p class='lab-words'>{facts}.</p>"
         self.words.value = WORDS + facts + nearest
-        self.map.title = f"Attention of {NAMES[name]}, slice {self.slice.value}"
-        self.map.readout = scene.name_position(weights, "")
+        self.map.title = f"Attention of {NAMES.get(name, name)}, slice {self.slice.value}"
+        self.map.readout = scene.name_position(weights, "", found.side)
         self.map.description = f"Attention weights of {query}: {visible} of {weights.size} positions are visible"
         scene.heatmap(
             self.map,
@@ -123,7 +109,8 @@ class AttentionMaps(Panel):
             unit="weight",
             low=0.0,
             over=scene.run.trace.x if self.ground.value else None,
-            mark=found.position,
+            side=found.side,
+            mark=found.under,
         )
 
     def move(self, scene: Scene) -> None:

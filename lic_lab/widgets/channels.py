@@ -39,8 +39,7 @@ class Channels(Panel):
             map_.title = f"channel {channel}"
             map_.readout = f"{bits[channel] / bits.sum():.1%}"
             map_.description = f"{self.content.value} of channel {channel}, which costs {bits[channel]:.0f} bits"
-            values = analysis.inside(source[channel], (trace.x.shape[0], trace.x.shape[1]))
-            limit = float(np.abs(values).max()) or 1.0
+            limit = float(np.abs(source[channel]).max()) or 1.0
             signed = self.content.value in ("symbols", "mu")
             low, colours = (-limit, DIFFERENCE) if signed else (0.0, "viridis")
             unit = "bits" if self.content.value == "bits" else ""

@@ -45,8 +45,7 @@ class Compare(Panel):
             self.words.value = "<p class='lab-words'>A and B are different pictures, so there is no difference map.</p>"
             return
         values = analysis.difference(a.trace.bit_map, b.trace.bit_map)
-        rows, columns = b.visible
-        limit = float(np.abs(values[:rows, :columns]).max()) or 1.0
+        limit = float(np.abs(values).max()) or 1.0
         over = b.trace.x if self.ground.value else None
         self.map.layout.display = self.ground.layout.display = ""
         self.map.readout = scene.name_position(values, "bits")

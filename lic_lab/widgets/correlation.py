@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipywidgets as widgets
 import numpy as np
 
-from lic_lab import analysis
 from lic_lab.analysis.correlation import spatial_correlation
 from lic_lab.figures.png import DIFFERENCE, heatmap_png
 from lic_lab.tracing import Trace
@@ -61,10 +60,9 @@ class Correlation(Panel):
         self.table.value = f"<p class='lab-words'>{words}</p>" + _table(found)
 
     def values(self, trace: Trace) -> Array | None:
-        """Correlations by offset, of the chosen channels inside the picture; a small one has fewer offsets, or none."""
+        """Correlations by offset, of the chosen channels; a small picture has fewer offsets, or none."""
         chosen = slice(None) if self.slice.value == ALL else trace.channels(self.slice.value)
-        height, width = trace.x.shape[:2]
-        normalised = analysis.inside(trace.normalised[chosen], (height, width))
+        normalised = trace.normalised[chosen]
         reach = min(self.reach.value, *(n - 1 for n in normalised.shape[1:]))
         return spatial_correlation(normalised, reach) if reach else None
 

@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image
 
 from lic_lab import analysis
-from lic_lab.figures import maps
 from lic_lab.figures.png import boxes_png
 from lic_lab.figures.references import REFERENCE, TARGET
 from lic_lab.tracing import Trace
@@ -62,8 +61,8 @@ class ReferenceExplorer(widgets.VBox):
         self._channels = trace.channels(slice)
         height, width = trace.x.shape[:2]
         self._far = analysis.distances(self.found.source)
-        self._tall, self._wide = analysis.cell_sides((height, width), maps.size(trace.bit_map))
-        rows, columns = analysis.inside(self.found.similarity, (height, width)).shape
+        self._tall, self._wide = trace.geometry.cell
+        rows, columns = trace.geometry.latent
         self._scale = -(-max(height, width) // WIDEST)
         self._pixels = np.asarray(Image.fromarray(trace.x).reduce(self._scale)) if self._scale > 1 else trace.x
         self._quiet = False
@@ -99,7 +98,7 @@ class ReferenceExplorer(widgets.VBox):
         self.show(*(position if position is not None else self._first(rows, columns)))
 
     def show(self, i: int, j: int) -> None:
-        """Make the position at row `i` and column `j` the target; one beyond the picture becomes the nearest on it."""
+        """Make the position at row `i` and column `j` the target; one beyond the latent becomes the nearest on it."""
         if self._quiet:
             return
         rows, columns = self.map.grid
@@ -125,8 +124,7 @@ class ReferenceExplorer(widgets.VBox):
 
     def _first(self, rows: int, columns: int) -> tuple[int, int]:
         """The target to begin with."""
-        source, score = self.found.source[:rows, :columns], self.found.similarity[:rows, :columns]
-        best = analysis.pick_pairs(source, score, n=1, margin=1)
+        best = analysis.pick_pairs(self.found.source, self.found.similarity, n=1, margin=1)
         return (int(best[0, 0]), int(best[0, 1])) if len(best) else (rows // 2, columns // 2)
 
     def _source(self, i: int, j: int) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from lic_lab.codecs import weights
 from lic_lab.codecs.codec import Codec
 from lic_lab.image import Picture
+from lic_lab.layers.places import SUFFIX
 from lic_lab.tracing import Latent, Trace, latent, reconstruct, trace
 
 CODEC = "shared"
@@ -47,18 +48,12 @@ class Run:
         used = [f"{part} {name}" for part, name in self.trace.combination.items() if name != "none"]
         return ", ".join(used) or "hyperprior alone"
 
-    @property
-    def visible(self) -> tuple[int, int]:
-        """Rows and columns of latent positions that lie on the picture; others cover its padding."""
-        height, width = self.trace.x.shape[:2]
-        return -(-height // 16), -(-width // 16)
-
 
 class Session:
     """Runs combinations of the shared latent's components, with the transform's output kept per image and quality."""
 
     def __init__(self) -> None:
-        self._latents: OrderedDict[tuple[int, str], Latent] = OrderedDict()
+        self._latents: OrderedDict[tuple[int, str | None], Latent] = OrderedDict()
         self._speed = 1.5e-6  # seconds per pixel of a first analysis; measured anew each time
 
     @staticmethod
@@ -104,7 +99,8 @@ class Session:
             run = Run(trace(codec, found, reconstruct=False, keep=_nothing), found, codec, cached, 0.0)
             first(replace(run, seconds=time.perf_counter() - start))
             say(f"Analysing {megapixels}: the reconstruction")
-            run = replace(run, trace=reconstruct(codec, found, run.trace), seconds=time.perf_counter() - start)
+            whole = reconstruct(codec, found, run.trace, _nothing)
+            run = replace(run, trace=whole, seconds=time.perf_counter() - start)
         if not cached:
             self._speed = run.seconds / pixels
         self._trim(found)
@@ -124,27 +120,22 @@ class Session:
                 f"attention maps of {h * w} latent positions would take about {h * w / 4096 * 0.1:.1f} GB; they are "
                 f"shown up to {ATTENTION_POSITIONS} positions (6 megapixels): crop the image"
             )
-        names = (f"{component}.attention", f"{component}.found")
-        return trace(run.codec, run.latent, reconstruct=False, keep=lambda tap: tap in names)
+        name = component + SUFFIX
+        return trace(run.codec, run.latent, run.trace.taps[name] == "g_s", keep=lambda tap: tap == name)
 
     def _latent(self, codec: Codec, picture: Picture) -> Latent:
         key = (id(picture), codec.digest)
         if key not in self._latents:
-            self._latents[key] = latent(codec, picture)  # holds the picture, so its id stays its own
+            self._latents[key] = latent(codec, picture, _nothing)  # holds the picture, so its id stays its own
         self._latents.move_to_end(key)
         return self._latents[key]
 
     def _trim(self, current: Latent) -> None:
         """Forget the oldest latents, then the oldest reconstructions of this one, beyond `CACHE_BYTES`."""
-        while sum(map(_size, self._latents.values())) > CACHE_BYTES and len(self._latents) > 1:
+        while sum(found.nbytes for found in self._latents.values()) > CACHE_BYTES and len(self._latents) > 1:
             self._latents.popitem(last=False)
-        while _size(current) > CACHE_BYTES and len(current.pictures) > 1:
+        while current.nbytes > CACHE_BYTES and len(current.pictures) > 1:
             current.pictures.pop(next(iter(current.pictures)))
-
-
-def _size(found: Latent) -> int:
-    tensors = [found.picture.x, found.y, found.side.hyper, *found.pictures.values()]
-    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _nothing(tap: str) -> bool:

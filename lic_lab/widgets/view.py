@@ -15,7 +15,6 @@ from lic_lab.widgets.map import Map, figure, legend
 from lic_lab.widgets.session import Run, Session
 
 Array = NDArray[Any]
-STRIDE = 16  # pixels per latent position
 WIDEST = 1536  # pixels a side sent to the page; larger pictures are shown reduced
 
 
@@ -60,9 +59,9 @@ class Scene:
 
     def place(self, map_: Map, clickable: bool = True) -> None:
         """Give a map the grid of this run and the cursor."""
-        height, width = self.run.trace.x.shape[:2]
-        map_.grid, map_.position = list(self.run.visible), list(self.position)
-        map_.cell, map_.clickable, map_.run = [STRIDE / height, STRIDE / width], clickable, self.count
+        of = self.run.trace.geometry
+        map_.grid, map_.position = list(of.latent), list(self.position)
+        map_.cell, map_.clickable, map_.run = [of.cell[0] / of.height, of.cell[1] / of.width], clickable, self.count
 
     def heatmap(
         self,
@@ -75,26 +74,29 @@ class Scene:
         colours: str = "viridis",
         over: Array | None = None,
         clickable: bool = True,
+        side: float = 1.0,
         **options: Any,
     ) -> None:
-        """Draw `values` (h, w) in `map_`, over the picture `over` if there is one, with colour bar and readout."""
-        rows, columns = self.run.visible
-        seen = values[:rows, :columns]
-        known = seen[np.isfinite(seen)]
+        """Draw `values` (h, w) in `map_`, over the picture `over` if there is one, with colour bar and readout.
+
+        `side` is that of a position of `values` in latent positions.
+        """
+        known = values[np.isfinite(values)]
         low = float(known.min(initial=np.inf) if known.size else 0) if low is None else low
         high = float(known.max(initial=-np.inf) if known.size else 1) if high is None else high
         base = None if over is None else self.reduced(over)
+        tall, wide = (side * cell / self.scale for cell in self.run.trace.geometry.cell)
         png = heatmap_png(
-            values, size=self.size, low=low, high=high, colours=colours, over=base, cell=STRIDE / self.scale, **options
+            values, size=self.size, low=low, high=high, colours=colours, over=base, cell=(tall, wide), **options
         )
         with map_.hold_sync():
             self.place(map_, clickable)
             map_.show(png, legend=legend(low, high, unit, colours))
 
-    def name_position(self, values: Array, unit: str) -> str:
-        """The value at the cursor, in words."""
+    def name_position(self, values: Array, unit: str, side: float = 1.0) -> str:
+        """The value at the cursor, in words; `side` as for `heatmap`."""
         i, j = self.position
-        value = values[i, j]
+        value = values[int((i + 0.5) // side), int((j + 0.5) // side)]
         words = "masked" if np.isnan(value) else f"{figure(value)} {unit}".rstrip()
         return f"row {i}, column {j}: {words}"
 

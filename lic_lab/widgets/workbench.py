@@ -26,7 +26,7 @@ from lic_lab.widgets.panel import Panel, menu, row
 from lic_lab.widgets.photographs import photographs
 from lic_lab.widgets.session import Choice, Run, Session
 from lic_lab.widgets.similarity import Similarity
-from lic_lab.widgets.view import STRIDE, Scene
+from lic_lab.widgets.view import Scene
 
 START = {"channel": "conv", "local": "checkerboard", "global": "none", "refinement": "none"}
 TOOLTIPS = {
@@ -385,7 +385,7 @@ class Workbench(widgets.VBox):
         self._settled = self._values()
         self._count += 1
         if before is None or before.trace.picture is not run.trace.picture:
-            rows, columns = run.visible
+            rows, columns = run.trace.geometry.latent
             self._position = (rows // 2, columns // 2)
         self._show_numbers(run)
         self._show_picture()
@@ -397,7 +397,7 @@ class Workbench(widgets.VBox):
     def _move(self, i: int, j: int) -> None:
         if self.run is None or self._quiet or (i, j) == self._position:
             return
-        rows, columns = self.run.visible
+        rows, columns = self.run.trace.geometry.latent
         self._position = (min(max(i, 0), rows - 1), min(max(j, 0), columns - 1))
         self._show_cursor()
         self._guarded(lambda change: self._panel.move(self._scene))(None)
@@ -442,10 +442,9 @@ class Workbench(widgets.VBox):
         if self.run is None:
             return
         scene, values = self._scene, self.run.trace.bit_map
-        rows, columns = self.run.visible
-        high = float(values[:rows, :columns].max())
+        high = float(values.max())
         if self.pinned is not None and self.pinned.trace.picture is self.run.trace.picture:
-            high = max(high, float(self.pinned.trace.bit_map[:rows, :columns].max()))  # one scale for A and B
+            high = max(high, float(self.pinned.trace.bit_map.max()))  # one scale for A and B
         over = self.run.trace.x if self.ground.value != "Bit map" else None
         self.bit_map.description = f"Bits of y per latent position, up to {values.max():.0f} bits"
         scene.heatmap(self.bit_map, values, unit="bits", low=0.0, high=high, over=over)
@@ -453,7 +452,7 @@ class Workbench(widgets.VBox):
     def _show_cursor(self) -> None:
         """Bring every map and field to the cursor's position."""
         assert self.run is not None
-        rows, columns = self.run.visible
+        rows, columns = self.run.trace.geometry.latent
         i, j = self._position
         self._quiet = True
         try:
@@ -483,15 +482,6 @@ class Workbench(widgets.VBox):
     def _notes(self, run: Run) -> None:
         """What the user should know about this run."""
         notes = [f"{run.trace.picture.name}: {note}" for note in run.trace.picture.notes]
-        rows, columns = run.visible
-        h, w = run.trace.bits.shape[1:]
-        if (rows, columns) != (h, w):
-            inside = float(run.trace.bit_map[:rows, :columns].sum())
-            share = 1 - inside / float(run.trace.bit_map.sum())
-            notes.append(
-                f"The codec pads the picture to {w * STRIDE} × {h * STRIDE}; {share:.1%} of y's bits lie in "
-                "positions that only hold padding. They count in the totals and are not drawn"
-            )
         if run.trace.patched:
             notes.append(
                 "The picture is large: global attention runs in patches, each attending within itself (MLIC, 4.3.4)"

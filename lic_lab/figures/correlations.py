@@ -85,8 +85,8 @@ def spatial_correlation(trace: Trace, reach: int = 4, limit: float | None = None
     if reach < 1:
         h, w = normalised.shape[1:]
         raise ValueError(
-            f"the latent has {h} x {w} positions, and offsets need two rows and two columns: trace a larger picture, and "
-            "give a reach of at least 1"
+            f"the latent has {h} x {w} positions, and offsets need two rows and two columns: trace a larger picture, "
+            "and give a reach of at least 1"
         )
     rho = analysis.spatial_correlation(normalised, reach)
     around = rho.copy()

@@ -1,8 +1,16 @@
 """Fixtures that several tests share."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """Training keeps what it makes in a folder of the tests' own."""
+    os.environ["LIC_LAB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,7 +146,7 @@ def test_published_complexity_stands_beside_ours(capsys):
 MISTAKES = {
     "no such image": (["trace", "{tmp}/none.png"], "there is no file"),
     "no image": (["trace", "{tmp}/text.png"], "can't be read as an image"),
-    "one pixel": (["compress", "{tmp}/pixel.png", "-o", "{tmp}/o"], "at least 8"),
+    "too large": (["compress", "{tmp}/huge.png", "-o", "{tmp}/o"], "25 megapixels and would take about"),
     "unknown codec": (["trace", "{image}", "-c", "jpeg"], "no weights for 'jpeg'|no codec is called 'jpeg'"),
     "no weights": (["trace", "{image}", "-q", "6"], "no weights for quality 6; it has 2"),
     "unknown part": (["trace", "{image}", "--swap", "lokal=none"], "lokal"),
@@ -182,41 +184,31 @@ MISTAKES = {
     ),
     "empty folder": (["ablation", "{tmp}/empty"], "no image in the folder"),
     "no training images": (
-        ["train", "joint", "--lambda", "1", "--steps", "1", "--checkpoint", "{tmp}/c.pt", "--data", "{tmp}/empty"],
+        ["train", "shared", "joint", "--lambda", "1", "--checkpoint", "{tmp}/c.pt", "--data", "{tmp}/empty"],
         "no images in",
     ),
     "odd crop": (
+        ["train", "shared", "joint", "--lambda", "1", "--data", ".", "--crop", "99"],
+        "must be a multiple of",
+    ),
+    "no such stage": (["train", "shared", "gsdn", "--lambda", "1", "--data", "."], "joint, finish, refine"),
+    "nothing to start from": (["train", "global-reference", "--lambda", "1", "--data", "."], "give --start"),
+    "checkpoint in the repository": (
         [
             "train",
+            "shared",
             "joint",
             "--lambda",
             "1",
-            "--steps",
-            "1",
-            "--checkpoint",
-            "{tmp}/c.pt",
             "--data",
             ".",
-            "--crop",
-            "99",
+            "--checkpoint",
+            str(Path(lab.__file__).parent / "joint.pt"),
         ],
-        "multiple of 64",
+        "in the git repository",
     ),
     "no checkpoint to start from": (
-        [
-            "train",
-            "joint",
-            "--lambda",
-            "1",
-            "--steps",
-            "1",
-            "--checkpoint",
-            "{tmp}/c.pt",
-            "--data",
-            ".",
-            "--start",
-            "no",
-        ],
+        ["train", "shared", "--lambda", "1", "--data", ".", "--start", "no"],
         "--start is no",
     ),
 }
@@ -227,7 +219,7 @@ def test_a_mistake_is_told_in_one_line(argv, message, untrained_weights, photogr
     monkeypatch.delenv("LIC_LAB_DATA", raising=False)
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty").mkdir()
-    Image.new("RGB", (1, 1)).save(tmp_path / "pixel.png")
+    Image.new("1", (5000, 5000)).save(tmp_path / "huge.png")
     assert cli.main([arg.format(tmp=tmp_path, image=photograph) for arg in argv]) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -337,38 +329,37 @@ def test_a_mistake_ends_the_process_with_status_2_and_no_traceback(tmp_path):
     assert "no weights for 'mlic+'" in found.stderr
 
 
-def test_train_passes_its_arguments_on(tmp_path, monkeypatch):
+def test_train_passes_its_arguments_on(tmp_path, monkeypatch, capsys):
     from lic_lab.training import recipes
+    from lic_lab.training.recipes import Run, Settings, recipe_of
 
+    seen = []
+    monkeypatch.setattr(recipes, "launch", lambda work, workers: seen.append((*work.args, workers)))
     for i in range(2):
         Image.effect_noise((300, 280), 50 + i).convert("RGB").save(tmp_path / f"{i}.png")
-    seen = []
-    monkeypatch.setattr(recipes, "run", seen.append)
-    monkeypatch.setenv("LIC_LAB_DATA", str(tmp_path.parent))
-    argv = ["train", "finish", "--lambda", "0.013", "--steps", "7", "--checkpoint", str(tmp_path / "c.pt")]
-    argv += ["--lr", "0.01", "--warmup", "1", "--decay", "2", "--batch", "3", "--crop", "64", "--workers", "2"]
-    assert cli.main([*argv, "--bf16", "--linear-steps", "4", "--seed", "5", "--data", str(tmp_path)]) == 0
-    (recipe,) = seen
-    assert recipe == recipes.Recipe(
-        stage="finish",
-        lmbda=0.013,
-        data=str(tmp_path),
-        checkpoint=str(tmp_path / "c.pt"),
-        schedule=recipes.Schedule(steps=7, lr=0.01, warmup=1, decay=2),
-        batch=3,
-        crop=64,
-        seed=5,
-        workers=2,
-        linear_steps=4,
-        bf16=True,
-    )
+    options = ["--lambda", "0.013", "--data", str(tmp_path)]
+    argv = ["train", "shared", "finish", *options, "--steps", "7", "--checkpoint", str(tmp_path / "runs" / "c.pt")]
+    argv += ["--lr", "0.01", "--warmup", "1", "--decay", "2", "--batch", "3", "--crop", "64", "--workers", "1"]
+    assert cli.main([*argv, "--bf16", "--linear-steps", "4", "--seed", "5"]) == 0
+    settings = Settings(7, 0.01, 1, 2, batch=3, crop=64, workers=1, seed=5, linear_steps=4, bf16=True)
+    assert seen == [(Run("shared", "finish", 0.013, str(tmp_path), str(tmp_path / "runs" / "c.pt"), settings), 1)]
+    assert capsys.readouterr().out == f"{tmp_path / 'runs' / 'c.pt'}\n"
+
+    monkeypatch.setenv("LIC_LAB_CACHE", str(tmp_path / "cache"))
+    assert cli.main(["train", "shared", *options, "--seed", "3"]) == 0  # all stages, with their own settings
+    runs = tmp_path / "cache" / "runs" / "shared-0.013-3"
+    recipe, start = recipe_of("shared"), None
+    for (run, workers), stage in zip(seen[1:], recipe.stages, strict=True):
+        assert run.settings == replace(stage.settings, seed=3)
+        assert (run.stage, run.start, run.checkpoint) == (stage.name, start, str(runs / f"{stage.name}.pt"))
+        assert workers == stage.settings.workers
+        start = run.checkpoint
+    assert capsys.readouterr().out == f"{start}\n"
 
 
-def test_stages_are_those_of_the_recipes():
+def test_the_largest_image_is_that_of_image():
     from lic_lab.image import LARGEST
-    from lic_lab.training.recipes import STAGES
 
-    assert cli.STAGES == STAGES
     assert cli.MAX_PIXELS == LARGEST
 
 

@@ -1,17 +1,49 @@
-"""Training: a resumed run is the uninterrupted one, stages train what they say, and the loss is the paper's."""
+"""Training: a resumed run is the uninterrupted one, a run that goes wrong goes back, stages train what they say."""
+
+from __future__ import annotations
 
 import json
+import os
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from laws import hyper_like, latent_like
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from skimage import data
+from torch import nn
 
-from lic_lab.training import recipes
+from lic_lab.codecs.global_reference import GlobalReference
+from lic_lab.codecs.registry import create
+from lic_lab.codecs.shared import SharedLatent, meaningful
+from lic_lab.entropy.contexts import reference
+from lic_lab.entropy.contexts.base import Context
+from lic_lab.entropy.order import CodingOrder
+from lic_lab.entropy.parameters import Parameters
+from lic_lab.entropy.refinement import LatentResidualPrediction
+from lic_lab.entropy.seen import Seen
+from lic_lab.layers.tap import record
+from lic_lab.shipped import PACKAGE
+from lic_lab.training import RECIPES, loop, recipes
 from lic_lab.training.data import Photographs
-from lic_lab.training.loop import Schedule
-from lic_lab.training.recipes import Recipe
+from lic_lab.training.folders import cache
+from lic_lab.training.loop import INTERVAL, PATIENCE, Diverged, Schedule, Turn
+from lic_lab.training.loss import rate_distortion
+from lic_lab.training.recipes import EVERYTHING, Recipe, Run, Settings, Stage, recipe_of
+from lic_lab.transforms.residual import Analysis, KarhunenLoeve
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path, monkeypatch):
+    """The cache is a folder of the test's own."""
+    monkeypatch.setenv("LIC_LAB_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -23,22 +55,215 @@ def folder(tmp_path_factory):
     return to
 
 
+# The loop, on a model of a few weights
+
+
+class Killed(Exception):
+    """What ends a process in the middle of a run."""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A run of a small model with data and noise in every step, and with mishaps.
+
+    Attributes
+    ----------
+    checkpoint : str
+    steps : int
+    nan : tuple of Turn
+        Whose loss is not a number.
+    always : int or None
+        From this step on no loss is a number, whatever is drawn.
+    loud : int or None
+        The interval from here on has a thousand times the loss, until the run has gone back.
+    broken : int or None
+        At this step a weight that no loss depends on becomes infinite, until the run has gone back.
+    kill : int or None
+        The turn, counted in this process, in which it ends.
+    """
+
+    checkpoint: str
+    steps: int = 250
+    nan: tuple[Turn, ...] = ()
+    always: int | None = None
+    loud: int | None = None
+    broken: int | None = None
+    kill: int | None = None
+
+    def __call__(self, worker: int = 0, workers: int = 1) -> None:
+        torch.manual_seed(7)
+        model = nn.ModuleDict({"net": nn.Linear(4, 1), "idle": nn.Linear(1, 1)})
+        quantile = nn.Parameter(torch.ones(1))
+        model.register_parameter("quantile", quantile)
+
+        def step(turn: Turn) -> dict[str, torch.Tensor]:
+            if len(seen) == self.kill:
+                raise Killed
+            seen[turn.step, turn.detours] = model["net"].weight.detach().clone()
+            if turn.step == self.broken and not turn.detours:
+                model["idle"].weight.data.fill_(torch.inf)
+            x = torch.from_numpy(
+                np.random.default_rng((turn.step, turn.worker, turn.detours)).normal(size=(8, 4))
+            ).float()
+            loss = (model["net"](x) - x.sum(1, keepdim=True) + 0.1 * torch.randn(8, 1)).square().mean()
+            if turn in self.nan or (self.always is not None and turn.step >= self.always):
+                loss = loss * torch.nan
+            if self.loud is not None and self.loud <= turn.step < self.loud + INTERVAL and not turn.detours:
+                loss = loss * 1000
+            return {"loss": loss}
+
+        seen: dict[tuple[int, int], torch.Tensor] = {}
+        schedule = Schedule(self.steps, lr=0.02, warmup=10, checkpoint_seconds=0)
+        path = Path(self.checkpoint)
+        groups = [(1.0, list(model["net"].parameters()))]
+        loop.train(groups, [quantile], model, step, lambda: quantile.square().sum(), schedule, path, worker, workers)
+        for (_, detours), (at, again) in pairwise(seen):
+            if again > detours and (at, detours) in seen:  # a run resumed after going back has not seen it before
+                assert torch.equal(seen[at, detours], seen[at, again]), "it did not go back to where it was"
+        torch.save(model.state_dict(), path.with_suffix(f".{worker}"))
+
+
+def saved(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(one, other):
+    """Two checkpoints agree in everything but the seconds."""
+    assert one.keys() == other.keys()
+    flat = [dict(_leaves({k: v for k, v in of.items() if k != "seconds"})) for of in (one, other)]
+    assert flat[0].keys() == flat[1].keys()
+    for key, value in flat[0].items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(flat[1][key])), key
+
+
+def _leaves(value, name=""):
+    if isinstance(value, dict | list):
+        for key, of in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(of, f"{name}.{key}")
+    elif value is not None:
+        yield name, value
+
+
+NAN = (Turn(130),)
+
+
+@pytest.mark.parametrize("mishap", [{}, {"nan": NAN}, {"nan": (*NAN, Turn(140, 0, 1))}, {"loud": 100}])
+@pytest.mark.parametrize("kill", [50, 125, 145, 240])
+def test_a_run_killed_and_resumed_is_the_uninterrupted_one_to_the_last_bit(tmp_path, mishap, kill):
+    straight, resumed = (str(tmp_path / f"{name}.pt") for name in ("straight", "resumed"))
+    Toy(straight, **mishap)()
+    with pytest.raises(Killed):
+        Toy(resumed, **mishap, kill=kill)()
+    Toy(resumed, **mishap)()
+    assert_same(saved(straight), saved(resumed))
+
+
+@pytest.mark.parametrize(
+    ("mishap", "step", "because"),
+    [
+        ({"nan": NAN}, 130, "loss nan"),
+        ({"loud": 100}, 200, "exploded"),
+        ({"broken": 150}, 200, "weights are not finite"),
+    ],
+)
+def test_a_run_that_goes_wrong_goes_back_and_on_otherwise(tmp_path, mishap, step, because, monkeypatch):
+    path, clean = tmp_path / "wrong.pt", tmp_path / "clean.pt"
+    save = loop.Good.save
+
+    def checked(good, checkpoint, **more):
+        save(good, checkpoint, **more)
+        assert all(v.isfinite().all() for v in saved(checkpoint)["modules"].values())
+
+    monkeypatch.setattr(loop.Good, "save", checked)
+    Toy(str(path), **mishap)()
+    Toy(str(clean))()
+    (line,) = [line for line in map(json.loads, path.with_suffix(".jsonl").open()) if "back_to" in line]
+    assert (line["step"], line["back_to"]) == (step, 100)
+    assert because in line["because"]
+    end, other = saved(path), saved(clean)
+    assert (end["step"], end["detours"]) == (250, 1)
+    assert not torch.equal(end["modules"]["net.weight"], other["modules"]["net.weight"])  # other data, other noise
+    torch.testing.assert_close(end["modules"]["net.weight"], torch.ones(1, 4), atol=0.1, rtol=0)
+
+
+def test_a_run_that_goes_wrong_again_and_again_says_so_and_leaves_the_last_good_state(tmp_path):
+    path = tmp_path / "a.pt"
+    with pytest.raises(Diverged, match=r"^step 130: loss nan.*back to step 100 3 times.*--lr"):
+        loop.launch(Toy(str(path), always=130), 1)
+    lines = [line for line in map(json.loads, path.with_suffix(".jsonl").open()) if "back_to" in line]
+    assert [line["back_to"] for line in lines] == [100] * (PATIENCE + 1)
+    assert saved(path)["step"] == 100
+    Toy(str(path), steps=120)()
+    assert saved(path)["step"] == 120
+
+
+def test_weights_that_are_not_finite_start_nothing(tmp_path):
+    with pytest.raises(Diverged, match="to start from are not finite"):
+        loop.Good(nn.Linear(1, 1).requires_grad_(False).apply(lambda net: net.weight.fill_(torch.nan)), {})
+
+
+def test_two_workers_go_back_alike_and_resume_alike(tmp_path):
+    """One worker's loss is not a number: both go back and end at the same weights, and so when killed on the way."""
+    straight, resumed = (str(tmp_path / f"{name}.pt") for name in ("straight", "resumed"))
+    nan = (Turn(130, 1),)
+    loop.launch(Toy(straight, nan=nan), 2)
+    with pytest.raises(Exception, match="Killed"):
+        loop.launch(Toy(resumed, nan=nan, kill=260), 2)
+    assert saved(resumed)["step"] == 200
+    loop.launch(Toy(resumed, nan=nan), 2)
+    assert_same(saved(straight), saved(resumed))
+    one, other = (torch.load(tmp_path / f"straight.{worker}", weights_only=True) for worker in range(2))
+    assert_same(one, other)
+    (line,) = [line for line in map(json.loads, (tmp_path / "straight.jsonl").open()) if "back_to" in line]
+    assert (line["step"], line["back_to"]) == (130, 100)
+
+
+def test_a_run_killed_while_it_saves_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    straight, path = tmp_path / "straight.pt", tmp_path / "a.pt"
+    Toy(str(straight))()
+    save = torch.save
+
+    def half(state, file):
+        save(state, file)
+        if state["step"] == 200:
+            file.truncate(file.tell() // 2)
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", half)
+        with pytest.raises(Killed):
+            Toy(str(path))()
+    assert saved(path)["step"] == 100
+    Toy(str(path))()
+    assert_same(saved(straight), saved(path))
+
+
+def test_a_checkpoint_from_before_there_were_good_states_is_resumed(tmp_path):
+    path = tmp_path / "a.pt"
+    Toy(str(path), steps=123)()
+    old = {k: v for k, v in saved(path).items() if k in ("modules", "main", "aux", "step", "seconds", "schedule")}
+    torch.save(old, path)
+    Toy(str(path), nan=(Turn(150),))()
+    assert (saved(path)["step"], saved(path)["detours"]) == (250, 1)
+
+
+# Stages
+
+
 @pytest.fixture
 def train(folder, untrained_weights, tmp_path):
-    """Run a stage in this process; returns its checkpoint."""
+    """Run a stage of the shared latent in this process; returns its checkpoint."""
 
-    def run(name, steps, stage="joint", **more):
+    def run(name, steps, stage="joint", start=str(untrained_weights / "untrained.safetensors"), **more):
         path = tmp_path / f"{name}.pt"
-        start = str(untrained_weights / "untrained.safetensors")
-        schedule = Schedule(steps, lr=1e-3, warmup=2)
-        recipe = Recipe(stage, 0.0067, str(folder), str(path), schedule, start, batch=1, crop=64, **more)
-        recipes._run(recipe, 0, 1)
+        settings = Settings(steps, lr=1e-3, warmup=2, batch=1, crop=64, **more)
+        recipes.work(Run("shared", stage, 0.0067, str(folder), str(path), settings, start), 0, 1)
         return torch.load(path, weights_only=True)
 
     return run
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(train):
+def test_a_resumed_stage_is_the_uninterrupted_one(train):
     straight = train("straight", 4)
     train("resumed", 2)
     resumed = train("resumed", 4)
@@ -54,6 +279,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(train):
         ("finish", ("hyperprior.h_a", "entropy.g_ep")),
         ("refine", ("entropy.refinements",)),
         ("contexts", ("entropy.g_ep",)),
+        ("raster", ("entropy.g_ep.nets.raster", "entropy.contexts.local.raster")),
     ],
 )
 def test_a_stage_trains_what_it_says_and_nothing_else(train, stage, trained):
@@ -62,7 +288,7 @@ def test_a_stage_trains_what_it_says_and_nothing_else(train, stage, trained):
     for part in trained:
         assert any(key.startswith(part) for key in changed), part
     frozen = {"finish": ("g_a", "g_s", "entropy.refinements"), "contexts": ("g_a", "g_s", "hyperprior", "entropy.ref")}
-    allowed = {"refine": ("entropy.refinements",)}
+    allowed = {"refine": ("entropy.refinements",), "raster": recipe_of("shared").stage("raster").learns}
     assert not [key for key in changed if key.startswith(frozen.get(stage, "-"))]
     assert stage not in allowed or all(key.startswith(allowed[stage]) for key in changed)
 
@@ -75,14 +301,319 @@ def test_bfloat16_changes_the_steps_a_little_and_no_dtype(train):
     torch.testing.assert_close(full["modules"][key], half["modules"][key], atol=5e-3, rtol=0)
 
 
-def test_the_log_is_json_lines_of_the_loss(folder, untrained_weights, tmp_path):
-    schedule = Schedule(50, lr=1e-5)
-    start = str(untrained_weights / "untrained.safetensors")
-    recipe = Recipe("contexts", 0.0067, str(folder), str(tmp_path / "a.pt"), schedule, start, batch=1, crop=64)
-    recipes._run(recipe, 0, 1)
+def test_the_log_is_json_lines_of_the_loss(train, tmp_path):
+    train("a", 50, "contexts")
     (line,) = [json.loads(text) for text in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert line["step"] == 50
     assert line["loss"] == pytest.approx(line["bpp"])
+
+
+def test_every_combination_that_is_drawn_has_a_meaning_and_all_are_drawn():
+    stages = {stage.name: stage for stage in recipe_of("shared").stages}
+    for name, stage in stages.items():
+        drawn = [stage.draw(np.random.default_rng(seed)) for seed in range(300)]
+        assert all(meaningful(c["channel"], c["local"], c["global"], c["refinement"]) for c in drawn), name
+        assert ({c["local"] for c in drawn} == {"raster"}) == (name == "raster")
+        assert {c["refinement"] for c in drawn} == {"joint": {"none", "lrp"}, "refine": {"lrp"}}.get(name, {"none"})
+    everything = [stages["joint"].draw(np.random.default_rng(seed)) for seed in range(300)]
+    assert {c["local"] for c in everything} == {"none", "checkerboard", "stacked", "attention", "raster"}
+    assert len({c["global"] for c in everything}) == 5
+
+
+# Where it starts
+
+
+def test_from_nothing_the_codec_starts_at_the_karhunen_loeve_transform(train, tmp_path):
+    """y has the spread that sigma starts at, the picture is close, and the bits are far below a random network's."""
+    state = train("nothing", 0, start=None)["modules"]
+    codec = SharedLatent()
+    codec.load_state_dict(state)
+    codec.eval()
+    x = torch.from_numpy(data.coffee()[:256, :256].copy()).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        out = rate_distortion(codec(x), x, 0.0067)
+        assert out["mse"] < 0.002
+        assert out["bpp"] < 2
+        y = codec.g_a(x)
+        mu, log_sigma = codec.entropy.g_ep("raster", 0, {"hyper": codec.hyperprior(y).hyper.flatten(2)})
+    assert mu.abs().mean() < 0.3 * y.abs().mean()
+    spread = y.std((0, 2, 3))
+    assert np.corrcoef(spread.log(), log_sigma.mean((0, 2)))[0, 1] > 0.8
+
+
+def test_the_transform_starts_as_principal_components_of_its_patches():
+    torch.manual_seed(0)
+    mixed = (torch.rand(2000, 768) @ torch.randn(768, 768)) / 100
+    klt = KarhunenLoeve.of(mixed, 8, 0.5, 2)
+    covariance = torch.cov(mixed.T)
+    energy = (klt.basis @ covariance @ klt.basis.T).diagonal()
+    torch.testing.assert_close(klt.basis @ klt.basis.T, torch.eye(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(energy.sort(descending=True).values, torch.linalg.eigvalsh(covariance).flip(0)[:8])
+    assert energy[:4].sum() / energy[4:].sum() < 1.3  # both slices have their share
+    codec = SharedLatent()
+    codec.g_a.start(klt := KarhunenLoeve.of(torch.rand(2000, 768), 128, 0.5, 4))
+    codec.g_s.start(klt)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        y = codec.g_a(x)
+        patches = x.unfold(2, 16, 16).unfold(3, 16, 16).permute(0, 2, 3, 1, 4, 5).reshape(16, 768)
+        torch.testing.assert_close(y[0].flatten(1).T, (patches - klt.mean) @ klt.basis.T / klt.step, atol=1e-4, rtol=0)
+        again = codec.g_a(codec.g_s(y)) - codec.g_a(codec.g_s(0 * y))
+    torch.testing.assert_close(again, y, atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match="linear_path=True"):
+        Analysis((8, 8, 8), 128).start(klt)
+
+
+COMPONENTS = {
+    "channel, checkerboard, intra+inter": {"channel": "conv", "local": "checkerboard", "global": "intra+inter"},
+    "stacked, intra-unmasked": {"channel": "conv", "local": "stacked", "global": "intra-unmasked"},
+    "attention": {"channel": "none", "local": "attention", "global": "none"},
+    "raster": {"channel": "none", "local": "raster", "global": "none"},
+    "checkerboard reference": {"channel": "none", "local": "none", "global": "reference"},
+    "raster reference": {"channel": "none", "local": "raster", "global": "reference"},
+    "slice transforms of charm": {},
+}
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_contexts_start_so_that_the_latent_s_scale_does_not_matter(name, monkeypatch):
+    """Features of a latent times its scale are those of the latent: every weight that reads it is divided, no other."""
+    torch.manual_seed(1)
+    codec = SharedLatent().swap(**COMPONENTS[name], refinement="none") if COMPONENTS[name] else create("charm", "small")
+    codec.eval()
+    entropy = codec.entropy.select(refinement="none")
+    y, hyper = latent_like(entropy, 5, 6), hyper_like(codec, 5, 6)
+    scale = torch.rand(entropy.order.M) * 4 + 0.5
+    if "reference" in name:  # it compares patches by their angles, and asks how probable symbols are
+        scale = torch.full_like(scale, 4.0)
+        monkeypatch.setattr(reference, "_confidence", lambda gaussian, symbols, prior: symbols[:, 0] * 0 + 1)
+
+    def features(y):
+        found = []
+        with entropy.g_ep.register_forward_pre_hook(lambda module, args: found.append(args[2])), torch.no_grad():
+            entropy.run(hyper, lambda step, *parameters: step.take(y[:, entropy.order.step_channels(step)]))
+        return found
+
+    before = features(y)
+    started = [context for context in entropy.active().values() if isinstance(context, Context)]
+    assert started
+    for context in started:
+        context.start(scale)
+    after, otherwise = features(y * scale[:, None, None]), features(y)
+    slots = set().union(*before) - {"hyper", "trust"}
+    assert slots
+    for slot in slots:
+        a, b, c = (torch.cat([f[slot].flatten() for f in of if slot in f]) for of in (before, after, otherwise))
+        torch.testing.assert_close(b, a, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(c, a, atol=1e-3), slot
+
+
+@pytest.mark.parametrize(("split", "support"), [(False, None), (True, 1)])
+def test_refinement_starts_so_that_the_latent_s_scale_does_not_matter_and_adds_little(split, support):
+    order = CodingOrder((3, 2, 2), in_turn=True, pattern="checkerboard")
+    lrp = LatentResidualPrediction(order, 4, hidden=(5, 5), split=split, support=support)
+    scale, y, hyper = torch.rand(7) * 4 + 0.5, torch.randn(1, 7, 4, 4), torch.randn(1, 4, 4, 4)
+    nets = [net for of_kind in lrp.nets.values() for net in of_kind]
+    lasts = [net[-1].weight.clone() for net in nets]
+
+    def read(y):
+        """What the first layers make of it."""
+        found, seen = [], Seen(order, y, hyper)
+        hooks = [net[0].register_forward_hook(lambda module, args, out: found.append(out.detach())) for net in nets]
+        for step in order.steps(4, 4):
+            for i in step.slices:
+                lrp(seen, i, step)
+        for hook in hooks:
+            hook.remove()
+        return torch.cat(found)
+
+    before = read(y)
+    assert len(before) == (6 if split else 3)
+    lrp.start(scale)
+    torch.testing.assert_close(read(y * scale[:, None, None]), before)
+    for net, last in zip(nets, lasts, strict=True):
+        torch.testing.assert_close(net[-1].weight, last / 100)
+
+
+def test_parameters_start_at_mean_zero_and_the_latent_s_spread():
+    order, spread = CodingOrder((3, 2)), torch.rand(5) + 0.1
+    g_ep = Parameters(order, {"first": {"hyper": (4, 4)}, "raster": {"hyper": (4,)}}, hidden=(6,))
+    g_ep.start("first", spread)
+    g_ep.start("raster", spread)
+    for kind, i, own in (("first", 0, spread[:3]), ("first", 1, spread[3:]), ("raster", 0, spread)):
+        last = g_ep.nets[kind][i][-1]
+        assert last.weight.abs().max() < 0.1  # torch's are up to 0.4
+        last.weight.data.zero_()
+        mu, log_sigma = g_ep(kind, i, {"hyper": torch.randn(1, 4, 7)})
+        assert not mu.any()
+        torch.testing.assert_close(log_sigma.exp(), own[None, :, None].expand(1, -1, 7))
+
+
+def smooth(M, h, w):
+    """A latent whose symbols can be told from their neighbours: (1, M, h, w)."""
+    coarse = torch.randn(1, M, h // 4, w // 4, generator=torch.Generator().manual_seed(0))
+    return 3 * torch.nn.functional.interpolate(coarse, (h, w), mode="bilinear")
+
+
+def test_raster_order_starts_at_what_least_squares_predicts_of_it():
+    torch.manual_seed(2)
+    codec = SharedLatent().eval().swap(channel="none", local="raster", global_="none", refinement="none")
+    y, hyper = smooth(128, 32, 32), hyper_like(codec, 32, 32)
+    symbols, taken = torch.round(y), []
+    before = codec.entropy(y, hyper).likelihoods.log2().mean()
+    with torch.no_grad():
+        codec.entropy.g_ep.fit("raster", lambda: codec.entropy(y, hyper), symbols)
+        after = codec.entropy(y, hyper).likelihoods.log2().mean()
+        codec.entropy.g_ep.register_forward_hook(lambda module, args, out: taken.append(out))
+        codec.entropy(y, hyper)
+    mu, log_sigma = taken[-1]
+    left = (symbols.flatten(2) - mu).std((0, 2))
+    assert (left < 0.9 * symbols.flatten(2).std((0, 2))).all()
+    torch.testing.assert_close(log_sigma.exp().mean((0, 2)), left.clamp(min=0.15), rtol=0.3, atol=0.1)
+    assert after > before + 1
+
+
+def test_progressive_stages_start_at_what_least_squares_predicts_of_what_is_left():
+    torch.manual_seed(3)
+    codec = GlobalReference.build("small").eval()
+    y, hyper = smooth(128, 32, 32), hyper_like(codec, 32, 32)
+    symbols = torch.round(y).flatten(2)
+    with torch.no_grad():
+        codec.entropy.g_ep.fit("raster", lambda: codec.entropy(y, hyper), torch.round(y))
+        found = {"mu": {}, "log_sigma": {}, "weight": {}}
+
+        def recorder(name, value, where):
+            if name.startswith("stage."):
+                found[name.removeprefix("stage.")][where["stage"]] = value
+
+        with record(recorder):
+            codec.entropy(y, hyper)
+    left = [symbols.std((0, 2)).mean(), *((symbols - found["mu"][k][..., -1]).std((0, 2)).mean() for k in (1, 2))]
+    assert left[1] < 0.7 * left[0]
+    assert left[2] <= left[1]
+    for k in (1, 2):
+        of = (symbols - found["mu"][k][..., -1]).std((0, 2)).clamp(min=0.15)
+        torch.testing.assert_close(found["log_sigma"][k][..., -1].exp().mean((0, 2)), of, rtol=0.3, atol=0.1)
+
+
+def test_components_that_the_weights_lack_are_started_on_the_latent(train, folder, untrained_weights, tmp_path):
+    state = load_file(untrained_weights / "untrained.safetensors")
+    old = {key: value for key, value in state.items() if "raster" not in key}
+    save_file(old, tmp_path / "old.safetensors")
+    found = train("new", 0, start=str(tmp_path / "old.safetensors"))["modules"]
+    torch.manual_seed(0)
+    codec = SharedLatent()
+    codec.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
+    torch.manual_seed(0)
+    fresh = SharedLatent().state_dict()
+    with torch.no_grad():
+        y = codec.g_a(Photographs(folder).crops(32, 256, (0, 1)))
+    scale = y.std((0, 2, 3)).clamp(min=1)
+    for key in ("entropy.contexts.local.raster.linear.weight", "entropy.contexts.reference.raster.linear.weight"):
+        expected = fresh[key] / scale.repeat_interleave(fresh[key].shape[1] // 128)
+        torch.testing.assert_close(found[key], expected)
+    torch.testing.assert_close(found["entropy.g_ep.nets.raster.0.4.bias"][128:], y.std((0, 2, 3)).log())
+    for key, value in old.items():
+        torch.testing.assert_close(found[key], value.float() if value.is_floating_point() else value)
+
+
+# Recipes
+
+
+def test_another_codec_needs_one_recipe(folder, tmp_path, monkeypatch):
+    """A codec that the recipes have not heard of: what learns, how fast, and how its combination is drawn is data."""
+    calls = []
+
+    def loss(codec, x, run, step):
+        calls.append((tuple(x.shape), step, run.lmbda))
+        return rate_distortion(codec(x), x, run.lmbda)
+
+    stages = (
+        Stage("transform", learns=("g_a.",), loss=loss, settings=Settings(2, lr=1e-3, warmup=0)),
+        Stage("all", learns=EVERYTHING, loss=loss, quantiles=True, settings=Settings(2, lr=1e-3, warmup=0)),
+    )
+    module = ModuleType("a_recipe")
+    begun = []
+    build = partial(create, "mean-scale", "small")
+    module.RECIPE = Recipe(
+        build, stages, {"g_a.0.": 0.0}, start=lambda codec, photographs, run: begun.append(run.stage)
+    )
+    monkeypatch.setitem(sys.modules, "a_recipe", module)
+    monkeypatch.setitem(RECIPES, "mean-scale", "a_recipe")
+    monkeypatch.setattr(recipes, "launch", lambda work, workers: work(0, 1))
+    last = recipes.run_all("mean-scale", 0.01, str(folder), tmp_path / "runs", crop=64)
+    assert last == tmp_path / "runs" / "all.pt"
+    assert begun == ["transform"]
+    assert calls == [((1, 3, 64, 64), step, 0.01) for step in (0, 1, 0, 1)]
+    torch.manual_seed(0)
+    fresh = build().state_dict()
+    first, both = (saved(tmp_path / "runs" / f"{name}.pt")["modules"] for name in ("transform", "all"))
+    changed = {key for key in fresh if not torch.equal(first[key], fresh[key])}
+    assert changed
+    assert all(key.startswith("g_a.") and not key.startswith("g_a.0.") for key in changed)
+    assert not torch.equal(both["hyperprior.bottleneck.quantiles"], first["hyperprior.bottleneck.quantiles"])
+    assert not torch.equal(both["g_s.0.weight"], first["g_s.0.weight"])
+    recipes.run_all("mean-scale", 0.01, str(folder), tmp_path / "runs", crop=64)
+    assert len(calls) == 4  # all was done
+
+
+def test_all_stages_run_in_turn_each_from_the_one_before_and_what_is_done_stays(tmp_path, monkeypatch):
+    ran = []
+
+    def pretend(it):
+        ran.append(it)
+        killed = it.stage == "refine" and len(ran) < 4
+        step, steps = 3 if killed else it.settings.steps, it.settings.steps
+        torch.save({"step": step, "schedule": {"steps": steps}}, it.checkpoint)
+        if killed:
+            raise Killed
+
+    monkeypatch.setattr(recipes, "run", pretend)
+    for _ in range(2):
+        try:
+            last = recipes.run_all("shared", 0.013, ".", tmp_path, "weights.safetensors", workers=1, seed=4)
+        except Killed:
+            continue
+    assert last == tmp_path / "raster.pt"
+    assert [it.stage for it in ran] == ["joint", "finish", "refine", "refine", "contexts", "raster"]
+    before = {
+        stage: "weights.safetensors" if previous is None else str(tmp_path / f"{previous}.pt")
+        for previous, stage in pairwise([None, "joint", "finish", "refine", "contexts", "raster"])
+    }
+    for it in ran:
+        assert it.start == before[it.stage]
+        assert it.settings == replace(recipe_of("shared").stage(it.stage).settings, workers=1, seed=4)
+
+
+@pytest.mark.parametrize("codec", RECIPES)
+def test_what_the_recipes_name_is_there(codec):
+    """Every prefix of weights, of what learns and of how fast, is that of some; and stages differ in their crops."""
+    recipe = recipe_of(codec)
+    names = [name for name, _ in recipe.build().named_parameters()]
+    prefixes = {prefix for stage in recipe.stages for prefix in (*stage.learns, *(stage.takes or ()))} | set(
+        recipe.factors
+    )
+    assert not [prefix for prefix in prefixes if not any(name.startswith(prefix) for name in names)]
+    assert len({stage.name for stage in recipe.stages}) == len(recipe.stages)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stage": "gsdn"}, "this codec's are joint, finish"),
+        ({"codec": "charm"}, "no recipe is called 'charm'"),
+        ({"codec": "global-reference", "stage": "reference"}, "--start"),
+        ({"settings": Settings(1, crop=100)}, "must be a multiple of"),
+        ({"checkpoint": str(PACKAGE.parent / "runs" / "a.pt")}, "in the git repository"),
+    ],
+)
+def test_a_run_is_checked(change, message):
+    fields = {"codec": "shared", "stage": "joint", "lmbda": 0.01, "data": ".", "checkpoint": "/tmp/a.pt"}
+    with pytest.raises(ValueError, match=message):
+        Run(**fields | {"settings": Settings(1)} | change)
+
+
+# Images
 
 
 def test_crops_are_pixels_of_the_images_and_a_function_of_the_seed(folder):
@@ -92,6 +623,7 @@ def test_crops_are_pixels_of_the_images_and_a_function_of_the_seed(folder):
     assert torch.equal(crops, photographs.crops(3, 64, (1, 2)))
     assert not torch.equal(crops, photographs.crops(3, 64, (1, 3)))
     images = [photographs.image(i).numpy() for i in range(2)]
+    np.testing.assert_array_equal(images[1], data.coffee())
     crop = (crops[0] * 255).round().byte().permute(1, 2, 0).numpy()
     found = False
     for image in images:
@@ -104,10 +636,54 @@ def test_crops_are_pixels_of_the_images_and_a_function_of_the_seed(folder):
         Photographs(folder, 5000)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"), [({"stage": "start"}, "must be one of"), ({"crop": 100}, "multiple of 64")]
-)
-def test_a_recipe_is_checked(change, message):
-    fields = {"stage": "joint", "lmbda": 0.01, "data": ".", "checkpoint": "a.pt", "schedule": Schedule(1)} | change
-    with pytest.raises(ValueError, match=message):
-        Recipe(**fields)
+def packs():
+    return sorted(cache("photographs").glob("*.pack"))
+
+
+def test_images_are_decoded_once_and_again_when_they_change(tmp_path, monkeypatch):
+    folder, other = tmp_path / "images", tmp_path / "others"
+    for of in (folder, other):
+        of.mkdir()
+        Image.new("RGB", (300, 280), (1, 2, 3)).save(of / "a.png")
+    Photographs(folder)
+    Photographs(other)
+    first = packs()
+    assert len(first) == 2
+    opened = []
+    convert = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", lambda self, *args: opened.append(self) or convert(self, *args))
+    Photographs(folder)
+    Photographs(folder, 270)
+    assert not opened
+    Image.new("RGB", (300, 280), (4, 5, 6)).save(folder / "a.png")
+    os.utime(folder / "a.png", ns=(1, 1))  # the file's size is the same
+    assert Photographs(folder).image(0)[0, 0].tolist() == [4, 5, 6]
+    assert len(opened) == 1
+    assert len(packs()) == 2  # of the folder as it was, nothing is left
+    (other / "a.png").unlink()
+    other.rmdir()
+    Image.new("RGB", (256, 256)).save(folder / "b.png")
+    assert len(Photographs(folder)) == 2
+    assert len(packs()) == 1  # nor of a folder that is gone
+
+
+def test_a_killed_packing_leaves_nothing_that_is_taken_for_the_images(tmp_path, monkeypatch):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (300, 280), (1, 2, 3)).save(folder / f"{name}.png")
+    convert, calls = Image.Image.convert, []
+
+    def killed(self, *args):
+        calls.append(self)
+        if len(calls) == 2:
+            raise Killed
+        return convert(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "convert", killed)
+        with pytest.raises(Killed):
+            Photographs(folder)
+    assert not packs()
+    assert len(Photographs(folder)) == 2
+    assert sorted(p.name for p in cache("photographs").iterdir()) == sorted(["lock", packs()[0].name])

@@ -11,7 +11,9 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import lic_lab as lab
 from lic_lab.cli import bdrate, complexity, evaluate, figures
@@ -29,9 +31,9 @@ from lic_lab.cli.console import (
     print_table,
     shared_data,
 )
+from lic_lab.training import RECIPES
 
 MISTAKES = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-STAGES = ("joint", "finish", "refine", "contexts", "raster", "reference", "gsdn")  # those of training.recipes
 MAX_PIXELS = 24_000_000  # image.LARGEST, repeated likewise
 
 
@@ -117,10 +119,12 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser(
         "train",
-        help="train the shared latent and its entropy model",
-        description="One stage of the training that made the shipped weights; an existing checkpoint is resumed.",
+        help="train a codec, all stages of its recipe or one",
+        description="All stages of a codec's recipe in turn, each from the one before, or one of them; what was begun "
+        "is resumed. The options stand in for the recipe's own settings. docs/training.md lists the stages.",
     )
-    train.add_argument("stage", choices=STAGES, help="everything together; then the entropy model's contexts alone")
+    train.add_argument("codec", choices=RECIPES, help=f"one of {', '.join(RECIPES)}", metavar="CODEC")
+    train.add_argument("stage", nargs="?", metavar="STAGE", help="by default all of them")
     train.add_argument(
         "--lambda",
         dest="lmbda",
@@ -129,30 +133,28 @@ def _parser() -> argparse.ArgumentParser:
         metavar="L",
         help="weight of the distortion: 0.0067",
     )
-    train.add_argument("--checkpoint", required=True, metavar="FILE", help="where the run is saved and resumed")
+    train.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="file where the stage is saved and resumed, or folder of all stages' files; by default in "
+        "$LIC_LAB_CACHE/runs, LIC_LAB_CACHE being ~/.cache/lic_lab",
+    )
     train.add_argument("--data", metavar="FOLDER", help="training images; by default $LIC_LAB_DATA/train")
-    train.add_argument("--start", metavar="FILE", help="another run's checkpoint, to start from its weights")
-    train.add_argument("--steps", type=positive(int), required=True, metavar="N")
+    train.add_argument("--start", metavar="FILE", help="weights, or another run's checkpoint, to start from")
+    train.add_argument("--steps", type=positive(int), metavar="N")
+    train.add_argument("--lr", type=positive(float), metavar="R", help="peak learning rate")
+    train.add_argument("--warmup", type=count, metavar="N", help="steps of warm-up")
+    train.add_argument("--decay", type=count, metavar="N", help="last steps, in which the rate falls to zero")
+    train.add_argument("--batch", type=positive(int), metavar="N", help="crops per worker and step")
+    train.add_argument("--crop", type=positive(int), metavar="N", help="pixels a side")
+    train.add_argument("--workers", type=positive(int), metavar="N", help="processes of one thread")
+    train.add_argument("--linear-steps", type=count, metavar="N", help="first steps of joint, on the linear path only")
+    train.add_argument("--seed", type=count, default=0, metavar="N", help="of everything random, default 0")
     train.add_argument(
-        "--lr", type=positive(float), default=1e-3, metavar="R", help="peak learning rate, default 0.001"
-    )
-    train.add_argument("--warmup", type=count, default=200, metavar="N", help="steps of warm-up, default 200")
-    train.add_argument(
-        "--decay", type=count, default=0, metavar="N", help="last steps, in which the rate falls to zero"
-    )
-    train.add_argument(
-        "--batch", type=positive(int), default=4, metavar="N", help="crops per worker and step, default 4"
-    )
-    train.add_argument("--crop", type=positive(int), default=128, metavar="N", help="pixels a side, default 128")
-    train.add_argument(
-        "--workers", type=positive(int), default=1, metavar="N", help="processes of one thread, default 1"
-    )
-    train.add_argument(
-        "--linear-steps", type=count, default=0, metavar="N", help="first steps of joint, on the linear path only"
-    )
-    train.add_argument("--seed", type=count, default=0, metavar="N")
-    train.add_argument(
-        "--bf16", action="store_true", help="joint: bfloat16 transform; faster where the CPU has avx512_bf16 or AMX"
+        "--bf16",
+        action="store_true",
+        default=None,
+        help="bfloat16 transform where it learns; faster where the CPU has avx512_bf16 or AMX",
     )
     train.set_defaults(run=_train)
     evaluate.add(commands)
@@ -262,7 +264,8 @@ def _decompress(args: argparse.Namespace) -> None:
 def _info(args: argparse.Namespace) -> None:
     data = Path(args.file).read_bytes()
     with at_work("reading"):
-        from lic_lab.codecs.bitstream import VERSION, WHOLE
+        from lic_lab.codecs.bitstream import VERSION
+        from lic_lab.codecs.geometry import WHOLE
 
         stream = lab.Bitstream.from_bytes(data)
     found = {
@@ -276,7 +279,8 @@ def _info(args: argparse.Namespace) -> None:
         "strings": [len(string) for string in stream.strings],
         "resize_factor": stream.scale / WHOLE,
         "weights": stream.digest,
-        "checksum": f"{stream.latent:08x}",
+        "latent_checksum": f"{stream.latent:08x}",
+        "picture_checksum": f"{stream.picture:08x}",
         "version": VERSION,
     }
     if args.json:
@@ -288,29 +292,21 @@ def _info(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    data = Path(args.data) if args.data else shared_data("train", "--data FOLDER")
-    for path, option in ((args.start, "--start"), (Path(args.checkpoint).parent, "the folder of --checkpoint")):
-        if path and not Path(path).exists():
-            raise FileNotFoundError(f"{option} is {path}, which does not exist")
+    data = str(Path(args.data) if args.data else shared_data("train", "--data FOLDER"))
+    if args.start and not Path(args.start).exists():
+        raise FileNotFoundError(f"--start is {args.start}, which does not exist")
     with at_work("loading"):
-        from lic_lab.training.loop import Schedule
-        from lic_lab.training.recipes import Recipe, images, run
-    recipe = Recipe(
-        stage=args.stage,
-        lmbda=args.lmbda,
-        data=str(data),
-        checkpoint=args.checkpoint,
-        schedule=Schedule(steps=args.steps, lr=args.lr, warmup=args.warmup, decay=args.decay),
-        start=args.start,
-        batch=args.batch,
-        crop=args.crop,
-        seed=args.seed,
-        workers=args.workers,
-        linear_steps=args.linear_steps,
-        bf16=args.bf16,
-    )
-    images(recipe)  # a mistake is told here, and the workers find the images decoded
-    run(recipe)
+        from lic_lab.training.recipes import Run, Settings, folder, recipe_of, run, run_all
+    asked = {f.name: getattr(args, f.name, None) for f in fields(Settings)}
+    settings: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    to = Path(args.checkpoint) if args.checkpoint else folder(args.codec, args.lmbda, args.seed)
+    if args.stage is None:
+        to = run_all(args.codec, args.lmbda, data, to, args.start, **settings)
+    else:
+        own = replace(recipe_of(args.codec).stage(args.stage).settings, **settings)
+        to = to if args.checkpoint else to / f"{args.stage}.pt"
+        run(Run(args.codec, args.stage, args.lmbda, data, str(to), own, args.start))
+    print(to)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,13 +1,15 @@
 """Training images, decoded once into one memory-mapped file, and random crops of them.
 
-A crop is a pure function of (seed, step, worker), so a resumed run sees what an uninterrupted one would have seen.
+A crop is a pure function of its seed, so a resumed run sees what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import tempfile
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +17,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from lic_lab.training.folders import cache
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class Photographs:
     """A folder of images as one flat uint8 array.
+
+    The decoded images are kept in the cache as one file a folder, for as long as the folder is there and unchanged.
 
     Parameters
     ----------
@@ -35,36 +41,20 @@ class Photographs:
     """
 
     def __init__(self, folder: str | Path, smallest: int = 256):
-        found = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in SUFFIXES)
+        folder = Path(folder).resolve()
+        found = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
             raise FileNotFoundError(f"no images in {folder}; give a folder of {', '.join(SUFFIXES)} files")
-        key = "\n".join(f"{p.name} {p.stat().st_size}" for p in found) + f"\n{smallest}"
-        name = hashlib.sha256(key.encode()).hexdigest()[:16]
-        cache = Path(tempfile.gettempdir()) / f"lic_lab_{name}"
-        if not cache.with_suffix(".npz").exists():
-            self._pack(found, cache, smallest)
-        index = np.load(cache.with_suffix(".npz"))
-        self.sizes, self.starts = index["sizes"], index["starts"]
-        if not len(self.sizes):
+        pack = _packed(folder, found)
+        header, start = _header(pack)
+        sizes = np.array(header["sizes"], dtype=np.int64)  # (images, 2)
+        starts = np.cumsum(sizes.prod(1) * 3) - sizes.prod(1) * 3
+        enough = sizes.min(1) >= smallest
+        if not enough.any():
             raise FileNotFoundError(f"no image in {folder} has both sides of at least {smallest} pixels")
-        self._flat = np.memmap(cache.with_suffix(".bin"), dtype=np.uint8, mode="r")
+        self.sizes, self.starts = sizes[enough], starts[enough]
+        self._flat = np.memmap(pack, dtype=np.uint8, mode="r", offset=start)
         self._weights = self.sizes.prod(1) / self.sizes.prod(1).sum()
-
-    @staticmethod
-    def _pack(found: list[Path], cache: Path, smallest: int) -> None:
-        sizes, starts, end = [], [], 0
-        with open(cache.with_suffix(".tmp"), "wb") as out:
-            for path in tqdm(found, desc="decoding the training images", unit="image"):
-                pixels = np.asarray(Image.open(path).convert("RGB"))
-                if min(pixels.shape[:2]) >= smallest:
-                    out.write(pixels.tobytes())
-                    sizes.append(pixels.shape[:2])
-                    starts.append(end)
-                    end += pixels.size
-        cache.with_suffix(".tmp").rename(cache.with_suffix(".bin"))
-        np.savez(
-            cache.with_suffix(".npz"), sizes=np.array(sizes, dtype=np.int64).reshape(-1, 2), starts=np.array(starts)
-        )
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -88,3 +78,40 @@ class Photographs:
             pixels = self._flat[self.starts[i] : self.starts[i] + H * W * 3].reshape(H, W, 3)
             crop[:] = pixels[top : top + size, left : left + size][:, :: rng.choice((-1, 1))]
         return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().float().div_(255)
+
+
+def _packed(folder: Path, found: list[Path]) -> Path:
+    """The cache's file of these images: a line of JSON that says what they are, then their pixels.
+
+    It is written beside, under a name that the next packing takes again, and moved when it is whole. Files of this
+    folder as it was before, and of folders that are gone, are removed.
+    """
+    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in found]
+    key = hashlib.sha256(json.dumps([str(folder), stats]).encode()).hexdigest()
+    kept = cache("photographs")
+    pack = kept / f"{key[:16]}.pack"
+    with open(kept / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one packing at a time; it is let go when the process ends, however it ends
+        if not pack.exists():
+            part = kept / "unfinished"
+            with open(part, "wb") as out:
+                sizes = []
+                for path in found:
+                    with Image.open(path) as image:
+                        sizes.append(image.size[::-1])
+                out.write(json.dumps({"folder": str(folder), "sizes": sizes}).encode() + b"\n")
+                for path in tqdm(found, desc="decoding the training images", unit="image"):
+                    with Image.open(path) as image:
+                        out.write(image.convert("RGB").tobytes())
+            part.replace(pack)
+            for other in kept.glob("*.pack"):
+                of = _header(other)[0]["folder"]
+                if other != pack and (of == str(folder) or not Path(of).is_dir()):
+                    other.unlink()
+    return pack
+
+
+def _header(pack: Path) -> tuple[dict[str, Any], int]:
+    """What a file of images holds, and where its pixels start."""
+    with open(pack, "rb") as file:
+        return json.loads(file.readline()), file.tell()

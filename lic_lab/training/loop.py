@@ -2,24 +2,44 @@
 
 Several single-threaded workers use the cores of a CPU better than one process with several threads: they meet
 once a step instead of once an operation, so a busy neighbour slows them by its share and no more.
+
+Every `INTERVAL` steps the state is judged (`Good`). When a loss or a gradient is not finite, or the loss has exploded,
+all workers go back to the last good state, and on from there with other crops and other noise. Nothing but good states
+is saved, so a run resumes at one; and a run that was killed and resumed ends at the weights of an uninterrupted one, to
+the last bit, whether it went back on its way or not.
 """
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import os
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 from tqdm import tqdm
 
 from lic_lab.layers.memory import keep
+
+INTERVAL = 100  # steps between good states: half a minute of `joint`
+LOG_EVERY = 50  # steps that a line of the log is the mean of; divides `INTERVAL`
+EXPLODED = 5.0  # times the least mean of an interval; single crops differ as much, means of a hundred do not
+PATIENCE = 3  # times that a run goes back to the same state before it gives up
+
+
+class Diverged(ValueError):
+    """A training that goes wrong again and again from the same state."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +53,7 @@ class Schedule:
     lr, warmup, decay, clip
         Peak learning rate of Adam, steps of warm-up and of decay, bound of the gradient's norm.
     checkpoint_seconds : float
-        Seconds between checkpoints.
+        Seconds between checkpoints, which wait for the next good state.
     """
 
     steps: int
@@ -50,7 +70,108 @@ class Schedule:
         return self.lr * up * down
 
 
-Step = Callable[[int, int], dict[str, Tensor]]  # (step, worker) -> {"loss": ..., what else to log}
+@dataclass(frozen=True)
+class Turn:
+    """One worker's part of one step: what everything random in it is a function of.
+
+    Attributes
+    ----------
+    step, worker : int
+    detours : int
+        How often the run has gone back so far: from then on, crops and noise are others.
+    """
+
+    step: int
+    worker: int = 0
+    detours: int = 0
+
+
+Step = Callable[[Turn], dict[str, Tensor]]  # {"loss": ..., what else to log}
+
+
+class Good:
+    """The last good state of a run: what it goes back to, and what is saved of it.
+
+    In a good state all weights are finite, and the loss of the interval before it has not exploded.
+
+    Parameters
+    ----------
+    modules : Module
+    optimizers : mapping
+        By their name in the checkpoint.
+    saved : mapping or None
+        A checkpoint to resume.
+
+    Attributes
+    ----------
+    step, detours : int
+    least : float
+        The least mean loss of an interval so far.
+    tries : int
+        How often the run has gone back to it.
+
+    Raises
+    ------
+    Diverged
+        When weights are not finite from the start.
+    """
+
+    def __init__(
+        self, modules: nn.Module, optimizers: Mapping[str, torch.optim.Optimizer], saved: dict[str, Any] | None = None
+    ):
+        self.parts: dict[str, Any] = {"modules": modules, **optimizers}
+        self.step, self.detours, self.least, self.tries = 0, 0, math.inf, 0
+        self.losses: list[float] = []  # since then
+        if saved is None:
+            self._keep(0)
+        else:
+            self.step, self.detours, self.least = saved["step"], saved.get("detours", 0), saved.get("least", math.inf)
+            self._state = {name: saved[name] for name in self.parts}
+            self._restore()
+        if not self._finite():
+            raise Diverged("some weights to start from are not finite; start from others (--start)")
+
+    def judge(self, step: int, loss: float, last: bool = False) -> str | None:
+        """After `step` steps: what has gone wrong, None if nothing. Every `INTERVAL` steps the state is a good one."""
+        self.losses.append(loss)
+        if step % INTERVAL and not last:
+            return None
+        if not self._finite():
+            return "some weights are not finite"
+        if len(self.losses) == INTERVAL:
+            mean = fmean(self.losses)
+            if mean > EXPLODED * self.least:
+                return f"the loss has exploded: {mean:.4g} on average, after {self.least:.4g}"
+            self.least = min(self.least, mean)
+        self._keep(step)
+        return None
+
+    def go_back(self) -> None:
+        """Return to it; the next steps are drawn anew."""
+        self._restore()
+        self.losses = []
+        self.detours += 1
+        self.tries += 1
+
+    def save(self, checkpoint: Path, **more: Any) -> None:
+        """Write it beside the last checkpoint, then put it in its place: at any time there is a whole one."""
+        state = {**self._state, "step": self.step, "detours": self.detours, "least": self.least, **more}
+        temporary = checkpoint.with_suffix(".tmp")
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            os.fsync(file.fileno())
+        temporary.replace(checkpoint)
+
+    def _keep(self, step: int) -> None:
+        self.step, self.tries, self.losses = step, 0, []
+        self._state = copy.deepcopy({name: part.state_dict() for name, part in self.parts.items()})
+
+    def _restore(self) -> None:
+        for name, part in self.parts.items():
+            part.load_state_dict(copy.deepcopy(self._state[name]))  # Adam goes on in the very tensors that it is given
+
+    def _finite(self) -> bool:
+        return all(p.isfinite().all() for p in self.parts["modules"].state_dict().values())
 
 
 def train(
@@ -63,7 +184,6 @@ def train(
     checkpoint: Path,
     worker: int = 0,
     workers: int = 1,
-    log_every: int = 50,
 ) -> None:
     """Run or resume one worker's part of a training.
 
@@ -78,7 +198,13 @@ def train(
     step : callable
         Computes the loss of one step for one worker.
     checkpoint : path
-        File to resume from when it exists. The log goes beside it, as JSON lines.
+        File to resume from when it exists. The log goes beside it, as JSON lines: means over the steps and the workers,
+        and where the run went back.
+
+    Raises
+    ------
+    Diverged
+        When the run has gone back `PATIENCE` times to one state and goes wrong again. The checkpoint is that state.
     """
     groups, quantiles = list(groups), list(quantiles)
     parameters = [p for _, group in groups for p in group]
@@ -86,80 +212,99 @@ def train(
         [{"params": group, "scale": scale} for scale, group in groups if group], lr=schedule.lr, fused=True
     )
     aux = torch.optim.Adam(quantiles, lr=1e-3) if quantiles else None
-    start, seconds = 0, 0.0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        modules.load_state_dict(saved["modules"])
-        main.load_state_dict(saved["main"])
-        if aux is not None:
-            aux.load_state_dict(saved["aux"])
-        start, seconds = saved["step"], saved["seconds"]
+    saved = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+    good = Good(modules, {"main": main} | ({"aux": aux} if aux else {}), saved)
+    before, began = saved["seconds"] if saved else 0.0, time.monotonic()
 
-    def save(at: int) -> None:
-        state = {
-            "modules": modules.state_dict(),
-            "main": main.state_dict(),
-            "aux": aux.state_dict() if aux is not None else {},
-            "step": at,
-            "seconds": seconds + time.monotonic() - began,
-            "schedule": asdict(schedule),
-        }
-        temporary = checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(checkpoint)
+    def seconds() -> float:
+        return before + time.monotonic() - began
 
-    began = saved_at = time.monotonic()
-    sums: dict[str, float] = {}
-    bar = tqdm(range(start, schedule.steps), initial=start, total=schedule.steps, disable=worker != 0, mininterval=5)
-    for at in bar:
-        torch.manual_seed(at * workers + worker)  # the noise, too, is a function of the step
+    def save() -> None:
+        good.save(checkpoint, seconds=seconds(), schedule=asdict(schedule))
+
+    def log(at: int, **line: Any) -> None:
+        with open(checkpoint.with_suffix(".jsonl"), "a") as file:
+            file.write(json.dumps(line | {"step": at, "seconds": round(seconds())}) + "\n")
+
+    at, saved_at = good.step, began
+    lines: list[dict[str, float]] = []  # since the log was last written
+    bar = tqdm(desc=checkpoint.stem, initial=at, total=schedule.steps, disable=worker != 0, mininterval=5)
+    while at < schedule.steps:
+        torch.manual_seed((good.detours << 40) + at * workers + worker)  # the noise, too, is a function of the turn
+        rate = schedule.rate(at)
         for group in main.param_groups:
-            group["lr"] = schedule.rate(at) * group["scale"]
+            group["lr"] = rate * group["scale"]
         main.zero_grad(set_to_none=True)
-        logs = step(at, worker)
+        logs = step(Turn(at, worker, good.detours))
         logs["loss"].backward()
         if aux is not None:
             aux.zero_grad(set_to_none=True)
             aux_loss().backward()
-        _average(parameters + quantiles, workers)
+        means = _average(parameters + quantiles, logs, workers)
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
-        if torch.isfinite(norm):
+        if math.isfinite(means["loss"]) and norm.isfinite() and all(q.grad.isfinite().all() for q in quantiles):
             main.step()
             if aux is not None:
                 aux.step()
-        for name, value in logs.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if worker == 0 and (at + 1) % log_every == 0:
-            line = {name: round(total / log_every, 6) for name, total in sums.items()}
-            line |= {"step": at + 1, "seconds": round(seconds + time.monotonic() - began), "lr": schedule.rate(at)}
-            with open(checkpoint.with_suffix(".jsonl"), "a") as log:
-                log.write(json.dumps(line) + "\n")
-            bar.set_postfix({name: f"{value:.4g}" for name, value in line.items() if name in logs})
-            sums = {}
-        if worker == 0 and time.monotonic() - saved_at > schedule.checkpoint_seconds:
-            save(at + 1)
+            at += 1
+            wrong = good.judge(at, means["loss"], last=at == schedule.steps)
+        else:
+            wrong = f"loss {means['loss']:.4g}, norm of the gradient {norm:.4g}, or that of the quantiles, not finite"
+        if wrong:
+            if worker == 0:
+                log(at, back_to=good.step, because=wrong)
+            if good.tries == PATIENCE:
+                if worker == 0:
+                    save()
+                raise Diverged(
+                    f"step {at}: {wrong}. The run has gone back to step {good.step} {PATIENCE} times already, and "
+                    "that is what its checkpoint holds: go on from it with a lower learning rate (--lr)"
+                )
+            good.go_back()
+            at, lines = good.step, []
+            bar.n = at
+            continue
+        bar.update()
+        lines.append(means)
+        if worker == 0 and at % LOG_EVERY == 0:
+            line = {name: round(fmean(one[name] for one in lines if name in one), 6) for name in means}
+            log(at, **line, lr=rate)
+            bar.set_postfix({name: f"{value:.4g}" for name, value in line.items()})
+            lines = []
+        if worker == 0 and good.step == at and time.monotonic() - saved_at > schedule.checkpoint_seconds:
+            save()
             saved_at = time.monotonic()
+    bar.close()
     if worker == 0:
-        save(schedule.steps)
+        save()
 
 
-def _average(parameters: list[nn.Parameter], workers: int) -> None:
-    """Replace each gradient by its mean over the workers."""
-    if workers == 1:
-        return
-    used = [p for p in parameters if p.grad is not None]
-    flat = torch.cat([p.grad.flatten() for p in used])
-    dist.all_reduce(flat)
-    flat /= workers
-    for p, grad in zip(used, flat.split([p.numel() for p in used]), strict=True):
-        p.grad = grad.view_as(p)
+def _average(parameters: list[nn.Parameter], logs: dict[str, Tensor], workers: int) -> dict[str, float]:
+    """Replace each gradient by its mean over the workers; the means of what they log."""
+    values = torch.stack([value.detach() for value in logs.values()])
+    if workers > 1:
+        used = [p for p in parameters if p.grad is not None]
+        flat = torch.cat([values, *(p.grad.flatten() for p in used)])
+        dist.all_reduce(flat)
+        flat /= workers
+        values, *grads = flat.split([len(values), *(p.numel() for p in used)])
+        for p, grad in zip(used, grads, strict=True):
+            p.grad = grad.view_as(p)
+    return dict(zip(logs, values.tolist(), strict=True))
 
 
 def launch(run: Callable[[int, int], None], workers: int) -> None:
     """Call ``run(worker, workers)`` in as many single-threaded processes as workers."""
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    os.environ.setdefault("MASTER_PORT", "29511")
-    mp.start_processes(_worker, args=(run, workers), nprocs=workers, start_method="spawn")  # type: ignore[attr-defined]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(free.getsockname()[1])
+    try:
+        mp.start_processes(_worker, args=(run, workers), nprocs=workers, start_method="spawn")  # type: ignore[attr-defined]
+    except ProcessRaisedException as failed:
+        _, diverged, words = str(failed).rpartition(f"{Diverged.__name__}: ")
+        if diverged:  # said in words, without the workers' tracebacks
+            raise Diverged(words.strip()) from None
+        raise
 
 
 def _worker(worker: int, run: Callable[[int, int], None], workers: int) -> None:

@@ -1,300 +1,292 @@
-"""How the shipped weights were trained: four stages on one transform per rate point.
+"""How codecs are trained: a recipe is a list of stages, a stage is data, and this runs one of them, or all in turn.
 
-1. `joint`: transform and any-subset entropy model together, components switched at random each step. Starts from the
-   Karhunen-Loeve transform, or from another rate point's checkpoint.
-2. `finish`: transform frozen, so that the symbols stay as they are; hyperprior, contexts and g_ep trained on, at a
-   third of the cost of a step.
-3. `refine`: everything frozen but LRP, trained on the picture.
-4. `contexts`: contexts and g_ep alone, with the local contexts that have most to learn drawn most often.
-
-5. `raster`: what serves raster order and nothing else, so that all other combinations stay as they are.
-
-`reference` and `gsdn` train the global reference codec from the result, see `lic_lab.training.reference`.
+A codec's recipe is one short file beside this one (`shared`, `global_reference`) and one line in `RECIPES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lic_lab.codecs.codec import Codec
-from lic_lab.codecs.global_reference import GlobalReference
-from lic_lab.codecs.shared import MENU, SLICES, SharedLatent
-from lic_lab.entropy.order import Step as CodingStep
-from lic_lab.training import reference
+from lic_lab.training import RECIPES
 from lic_lab.training.data import Photographs
-from lic_lab.training.loop import Schedule, Step, launch, train
-from lic_lab.training.loss import bits, rate_distortion
-from lic_lab.transforms.residual import STRIDE, start_from_klt
+from lic_lab.training.folders import cache, outside
+from lic_lab.training.loop import Schedule, Turn, launch, train
+from lic_lab.training.starts import fitted, start_new, weights
 
-STAGES = ("joint", "finish", "refine", "contexts", "raster", *reference.PHASES)
-Stage = tuple[Callable[[Any], list[nn.Module]], Step]  # the modules it trains, and its step
+EVERYTHING = ("",)
+# Factors of the learning rate of the transform in `transforms.residual`, by prefix of the weights' names: Adam's steps
+# are of equal size, the useful changes of these weights are not.
+RESIDUAL_TRANSFORM = {
+    "g_a.linear_path.": 0.02,  # starts at the KLT,
+    "g_s.linear_path.": 0.02,  # with weights of a few thousandths in g_s
+    "g_s.network.7.": 0.1,  # its outputs are corrections of some hundredths of the pixel range
+    "g_a.": 0.5,
+    "g_s.": 0.5,
+}
+OUTPUT_LAYER = 3.0  # of a network that starts at the least-squares mean, whose weights are large
+
+
+@dataclass(frozen=True)
+class Settings(Schedule):
+    """What a stage is run with: its schedule, and what follows.
+
+    Attributes
+    ----------
+    batch, crop : int
+        Crops per worker and step, and their size in pixels.
+    workers : int
+        Processes of one thread.
+    seed : int
+        Of everything random.
+    linear_steps : int
+        First steps of the shared latent's `joint` that train only the entropy model, on the linear path.
+    bf16 : bool
+        Compute the transform's networks in bfloat16 while they learn, for CPUs with units for it.
+    """
+
+    batch: int = 1
+    crop: int = 256
+    workers: int = 2
+    seed: int = 0
+    linear_steps: int = 0
+    bf16: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a codec's training.
+
+    Attributes
+    ----------
+    name : str
+    learns : tuple of str
+        What is trained, as prefixes of the weights' names; the rest stays as it is.
+    loss : callable
+        (codec, images (B, 3, crop, crop), run, step) to ``loss`` and what else is logged.
+    settings : Settings
+        What it is run with unless told otherwise.
+    draw : callable or None
+        Draws the combination of components that a step trains, as keywords of ``codec.swap``, from a random generator;
+        all workers draw the same.
+    quantiles : bool
+        Whether those of the entropy bottleneck are trained too, on the auxiliary loss.
+    takes : tuple of str or None
+        Prefixes of the weights that it takes from where it starts. None for all of them: parts that they lack are then
+        started on the latent's spread.
+    start : callable or None
+        (codec, photographs, run): what else happens before the first step.
+    """
+
+    name: str
+    learns: tuple[str, ...]
+    loss: Callable[[Any, Tensor, Run, int], dict[str, Tensor]]
+    settings: Settings
+    draw: Callable[[np.random.Generator], dict[str, str]] | None = None
+    quantiles: bool = False
+    takes: tuple[str, ...] | None = None
+    start: Start | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One stage of training.
+    """How one codec is trained.
 
     Attributes
     ----------
-    stage : {"joint", "finish", "refine", "contexts", "raster", "reference", "gsdn"}
+    build : callable
+        Makes the codec with random weights.
+    stages : tuple of Stage
+        In order: each starts from the one before.
+    factors : mapping
+        Factors of the learning rate by prefix of the weights' names, of which the first counts; 1 for all others.
+    start : callable or None
+        (codec, photographs, run): starts the first stage from nothing. None when it has to start from other weights.
+    """
+
+    build: Callable[[], Codec]
+    stages: tuple[Stage, ...]
+    factors: Mapping[str, float] = field(default_factory=dict)
+    start: Start | None = None
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name.
+
+        Raises
+        ------
+        ValueError
+            When there is none.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise ValueError(f"stage is {name!r}; this codec's are {', '.join(stage.name for stage in self.stages)}")
+
+
+def recipe_of(codec: str) -> Recipe:
+    """The recipe of a codec.
+
+    Raises
+    ------
+    ValueError
+        For a codec without one.
+    """
+    if codec not in RECIPES:
+        raise ValueError(f"no recipe is called {codec!r}; there are {', '.join(RECIPES)}")
+    found: Recipe = import_module(RECIPES[codec]).RECIPE
+    return found
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a stage.
+
+    Attributes
+    ----------
+    codec, stage : str
     lmbda : float
         Weight of the distortion.
     data : str
         Folder of training images.
     checkpoint : str
-        Where the run is saved and resumed.
+        File where the run is saved and resumed, outside of the repository.
+    settings : Settings
     start : str or None
         Checkpoint of another run, or shipped weights (.safetensors), to start from.
-    batch, crop, seed : int
-        Crops per worker and step, their size in pixels, seed of everything random.
-    schedule : Schedule
-    linear_steps : int
-        First steps of `joint` that train only the entropy model, on the linear path.
-    bf16 : bool
-        Compute the transform's networks in bfloat16, for CPUs with units for it.
-    """
-
-    stage: str
-    lmbda: float
-    data: str
-    checkpoint: str
-    schedule: Schedule
-    start: str | None = None
-    batch: int = 4
-    crop: int = 128
-    seed: int = 0
-    workers: int = 1
-    linear_steps: int = 0
-    bf16: bool = False
-
-    def __post_init__(self) -> None:
-        if self.stage not in STAGES:
-            raise ValueError(f"stage is {self.stage!r}; it must be one of {STAGES}")
-        if self.stage == "reference" and not self.start:
-            raise ValueError("the stage reference starts from a shared latent: give --start data/weights/shared-q3...")
-        if self.crop % 64:
-            raise ValueError(f"crop is {self.crop} pixels; it must be a multiple of 64")
-
-
-def run(recipe: Recipe) -> None:
-    """Train as the recipe says, in its number of worker processes."""
-    launch(partial(_run, recipe), recipe.workers)
-
-
-def images(recipe: Recipe) -> Photographs:
-    """The recipe's training images, those that are large enough for its crops."""
-    return Photographs(recipe.data, max(256, recipe.crop))
-
-
-LOCAL = (0.25, 0.2, 0.25, 0.3)  # probabilities of none, checkerboard, stacked, attention
-GLOBAL = (0.25, 0.15, 0.1, 0.25, 0.25)  # of none, intra, intra-unmasked, intra+inter, reference
-RASTER = 0.25  # of raster order
-SLOW_LOCAL = (0.04, 0.1, 0.38, 0.48)
-
-
-def random_combination(
-    rng: np.random.Generator, local: tuple[float, ...] = LOCAL, raster: float = RASTER
-) -> dict[str, str]:
-    """A meaningful combination; the richer parts more often, since they have more to learn."""
-    if rng.random() < raster:
-        global_ = str(rng.choice(("none", "reference"), p=(0.4, 0.6)))
-        return {"channel": "none", "local": "raster", "global": global_, "refinement": "none"}
-    channel = rng.choice(MENU["channel"], p=(0.3, 0.7))
-    return {
-        "channel": str(channel),
-        "local": str(rng.choice(MENU["local"][:-1], p=local)),
-        "global": str(rng.choice(MENU["global"], p=GLOBAL if channel == "conv" else (0.7, 0, 0, 0, 0.3))),
-        "refinement": str(rng.choice(MENU["refinement"])),
-    }
-
-
-def _run(recipe: Recipe, worker: int, workers: int) -> None:
-    torch.manual_seed(recipe.seed)
-    codec = GlobalReference.build("small") if recipe.stage in reference.PHASES else SharedLatent()
-    photographs = images(recipe)
-    if recipe.start:
-        state = _weights(Path(recipe.start))
-        if recipe.stage == "reference":
-            codec.load_state_dict(reference.transform_of(state), strict=False)
-            reference.start(codec, photographs, recipe.seed)
-        else:
-            codec.load_state_dict(_fitted(codec, state))
-            if not any("raster" in key for key in state):  # weights from before there was one
-                with torch.no_grad():
-                    y = codec.g_a(photographs.crops(32, 256, (recipe.seed, 1)))
-                _start_raster(codec, y.std((0, 2, 3)))
-    elif not Path(recipe.checkpoint).exists():
-        _start(codec, photographs, recipe)
-    stages = {"joint": _joint, "finish": _finish, "refine": _refine, "contexts": _context_stage, "raster": _raster}
-    trained, step = stages.get(recipe.stage, _reference)(codec, photographs, recipe)
-    codec.requires_grad_(False)
-    quantiles = (
-        [p for n, p in codec.named_parameters() if n.endswith("quantiles")] if trained in (_everything, _coder) else []
-    )
-    groups: dict[float, list[nn.Parameter]] = {}
-    chosen = {id(p) for module in trained(codec) for p in module.parameters()} - {id(p) for p in quantiles}
-    for name, p in codec.named_parameters():
-        if id(p) in chosen and not name.endswith("quantiles"):
-            groups.setdefault(_rate_factor(name), []).append(p)
-    for p in (*quantiles, *(p for group in groups.values() for p in group)):
-        p.requires_grad_(True)
-    train(
-        groups.items(),
-        quantiles,
-        codec,
-        step,
-        codec.hyperprior.bottleneck.loss,
-        recipe.schedule,
-        Path(recipe.checkpoint),
-        worker,
-        workers,
-    )
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a checkpoint or of shipped weights."""
-    if path.suffix != ".safetensors":
-        return torch.load(path, weights_only=True)["modules"]
-    return {key: v.float() if v.is_floating_point() else v for key, v in load_file(path).items()}
-
-
-def _fitted(codec: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`state` of a model with fewer components: what is new starts as in `codec`, new inputs with weight zero.
 
     Raises
     ------
     ValueError
-        When `state` is of another model.
+        For a stage that does not exist, settings that don't fit, or a checkpoint in the repository.
     """
-    own = codec.state_dict()
-    for key, value in state.items():
-        if "bottleneck" in key:  # its tables have lengths of their own
-            own[key] = value
-        elif key in own and own[key].shape[:1] == value.shape[:1] and own[key].shape[2:] == value.shape[2:]:
-            own[key] = torch.zeros_like(own[key])
-            own[key][tuple(slice(n) for n in value.shape)] = value
-        else:
-            raise ValueError(f"the weights to start from have {key} of shape {tuple(value.shape)}, this stage has not")
-    return own
+
+    codec: str
+    stage: str
+    lmbda: float
+    data: str
+    checkpoint: str
+    settings: Settings
+    start: str | None = None
+
+    def __post_init__(self) -> None:
+        recipe_of(self.codec).stage(self.stage)
+        if recipe_of(self.codec).start is None and not self.start:
+            raise ValueError(
+                f"{self.codec} starts from a trained transform: give --start data/weights/shared-q3.safetensors"
+            )
+        if self.settings.crop % Codec.stride:
+            raise ValueError(f"crop is {self.settings.crop} pixels; it must be a multiple of {Codec.stride}")
+        outside(self.checkpoint)
+
+    def images(self) -> Photographs:
+        """The training images that are large enough for its crops."""
+        return Photographs(self.data, max(256, self.settings.crop))
+
+    def sample(self, photographs: Photographs, count: int, size: int) -> Tensor:
+        """Crops (count, 3, size, size) to start from."""
+        return photographs.crops(count, size, (self.settings.seed, 1))
+
+    def finished(self) -> bool:
+        """Whether it has made all the steps it was started with."""
+        if not Path(self.checkpoint).exists():
+            return False
+        saved = torch.load(self.checkpoint, weights_only=True, mmap=True)
+        return bool(saved["step"] >= saved["schedule"]["steps"])
 
 
-OUTPUT_LAYERS = tuple(f"entropy.g_ep.nets.{k}.4" for k in ("raster.0", 0, 1, 2))
+Start = Callable[[Any, Photographs, Run], None]
 
 
-def _rate_factor(name: str) -> float:
-    """Factor of the learning rate: Adam's steps are of equal size, the useful changes of these weights are not."""
-    if "linear_path" in name:
-        return 0.02  # starts at the KLT, with weights of a few thousandths in g_s
-    if name.startswith("g_s.network.7"):
-        return 0.1  # its outputs are corrections of some hundredths of the pixel range
-    if name.startswith(OUTPUT_LAYERS):
-        return 3.0  # the output layer starts at the least-squares mean, whose weights are large
-    return 0.5 if name.startswith(("g_a", "g_s")) else 1.0
+def run(it: Run) -> None:
+    """Start or resume a run, in its number of worker processes."""
+    it.images()  # a mistake is told here, and the workers find the images decoded
+    Path(it.checkpoint).parent.mkdir(parents=True, exist_ok=True)
+    launch(partial(work, it), it.settings.workers)
 
 
-def _everything(codec: Codec) -> list[nn.Module]:
-    return [codec]
+def folder(codec: str, lmbda: float, seed: int) -> Path:
+    """Where a codec's stages are saved unless told otherwise."""
+    return cache("runs") / f"{codec}-{lmbda:g}-{seed}"
 
 
-def _bits(codec: SharedLatent) -> list[nn.Module]:
-    return [codec.hyperprior, codec.entropy.contexts, codec.entropy.g_ep]
+def run_all(codec: str, lmbda: float, data: str, to: Path, start: str | None = None, **settings: Any) -> Path:
+    """Run what is left of all stages in turn, each from the one before; returns the last one's checkpoint.
+
+    Parameters
+    ----------
+    to : path
+        Folder of the checkpoints, one a stage. Stages that are finished there are left as they are.
+    start : str or None
+        What the first stage starts from.
+    settings
+        `Settings` to use in place of every stage's own.
+    """
+    for stage in recipe_of(codec).stages:
+        checkpoint = str(to / f"{stage.name}.pt")
+        it = Run(codec, stage.name, lmbda, data, checkpoint, replace(stage.settings, **settings), start)
+        if not it.finished():
+            run(it)
+        start = checkpoint
+    return Path(checkpoint)
 
 
-def _contexts(codec: SharedLatent) -> list[nn.Module]:
-    return [codec.entropy.contexts, codec.entropy.g_ep]
-
-
-def _lrp(codec: SharedLatent) -> list[nn.Module]:
-    return [codec.entropy.refinements]
-
-
-def _start(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> None:
-    """Linear paths from the KLT, sigma from the latent's spread, and networks that see it at unit spread."""
-    patches = photographs.crops(40_000, STRIDE, (recipe.seed, 1)).flatten(1)
-    # At high rate lambda D^2/12 - log2 D is least at (6 / (lambda ln 2))^(1/2). Where most coefficients round to zero a
-    # coarser step is better: 2.2 times that one was best of six for lambda 0.0035 and 0.0067.
-    quantisation_step = 2.2 * (6 / (recipe.lmbda * np.log(2))) ** 0.5 / 255
-    start_from_klt(codec.g_a, codec.g_s, patches, quantisation_step, len(SLICES))
-    spread = (codec.g_a.linear_path.weight.flatten(1) @ patches.T).std(1)  # (M,)
-    order, scale = codec.entropy.order, spread.clamp(min=1)[None, :, None, None]
-    contexts = codec.entropy.contexts
-    with torch.no_grad():
-        for module in (*codec.hyperprior.modules(), *codec.entropy.modules()):
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.weight *= 6**0.5  # torch's default, variance 1/(3 fan-in), silences a deep GELU network
-        codec.hyperprior.h_a[0].weight /= scale
-        for i in range(len(SLICES)):
-            of = order.channels(i)
-            if i:
-                contexts["channel"]["conv"].nets[i - 1][0].weight /= scale[:, : of.start]
-                for intra in contexts["intra"].values():
-                    intra.embed_qk[i - 1].weight /= scale[:, order.channels(i - 1)]
-                    intra.embed_v[i - 1].weight /= scale[:, of]
-                contexts["inter"]["masked"].embed_q[i - 1].weight /= scale[:, of]
-                contexts["inter"]["masked"].embed_kv[i - 1].weight /= scale[:, order.channels(i - 1)]
-            local = contexts["local"]
-            for first in (local["checkerboard"].convs[i], local["stacked"].stacks[i][0], local["attention"].embed[i]):
-                first.weight /= scale[:, of]
-            lrp = codec.entropy.refinements["lrp"].nets["second"][i]
-            lrp[0].weight[:, -of.stop :] /= scale[:, : of.stop]
-            lrp[-1].weight *= 0.01
-    _start_raster(codec, spread)
-    for kind in ("first", "second"):
-        for i, net in enumerate(codec.entropy.g_ep.nets[kind].children()):
-            _start_g_ep(net, spread[order.channels(i)])
-
-
-@torch.no_grad()
-def _start_raster(codec: SharedLatent, spread: Tensor) -> None:
-    """The raster's and the references' networks see the latent, of this spread (M,), at unit spread."""
-    contexts: Any = codec.entropy.contexts
-    scale = spread.clamp(min=1)
-    for linear in (contexts["local"]["raster"].linear, contexts["reference"]["raster"].linear):
-        linear.weight /= scale.repeat_interleave(linear.in_features // len(scale))
-    for i, linear in enumerate(contexts["reference"]["checkerboard"].linears):
-        own = scale[codec.entropy.full_order.channels(i)]
-        linear.weight /= own.repeat_interleave(linear.in_features // len(own))
-    _start_g_ep(codec.entropy.g_ep.nets["raster"][0], spread)
-
-
-@torch.no_grad()
-def _start_g_ep(net: Any, spread: Tensor) -> None:
-    """mu = 0 and sigma = `spread` at first."""
-    net[-1].weight *= 0.1
-    net[-1].bias[: len(spread)] = 0
-    net[-1].bias[len(spread) :] = spread.log()
-
-
-def _joint(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
-    def step(at: int, worker: int) -> dict[str, Tensor]:
-        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 2, at, worker))
-        chosen = random_combination(np.random.default_rng((recipe.seed, 3, at)))  # the same for all workers
-        return rate_distortion(codec.swap(**chosen)(x), x, recipe.lmbda)
-
-    def linear_step(at: int, worker: int) -> dict[str, Tensor]:
-        """Before the networks say anything: the entropy model alone on the linear path, at a third of the cost."""
-        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 2, at, worker))
-        with torch.no_grad():
-            y = codec.g_a.linear_path(x)  # type: ignore[misc]
-        # z pays little at first: at full price it is given up before h_s has learned to use it.
-        rate = _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)))
-        price = min(1.0, 0.05 + at / recipe.linear_steps)
-        return rate | {"loss": rate["bpp"] - (1 - price) * rate["bpp_z"]}
-
-    if recipe.bf16:
+def work(it: Run, worker: int, workers: int) -> None:
+    """One worker's part of a run."""
+    recipe, settings = recipe_of(it.codec), it.settings
+    stage = recipe.stage(it.stage)
+    torch.manual_seed(settings.seed)
+    codec, photographs = recipe.build(), it.images()
+    if not Path(it.checkpoint).exists():
+        _start(codec, photographs, it)
+    if settings.bf16 and stage.learns == EVERYTHING:
         for transform in (codec.g_a, codec.g_s):
-            _compute_in_bf16(transform.network)
+            _compute_in_bf16(getattr(transform, "network", transform))
     codec.train()
-    return _everything, lambda at, worker: (linear_step if at < recipe.linear_steps else step)(at, worker)
+    own = zlib.crc32(stage.name.encode())  # no stage sees another one's crops
+
+    def step(turn: Turn) -> dict[str, Tensor]:
+        seed = (settings.seed, own, turn.step, turn.detours)
+        x = photographs.crops(settings.batch, settings.crop, (*seed, turn.worker))
+        drawn = codec.swap(**stage.draw(np.random.default_rng(seed))) if stage.draw else codec
+        return stage.loss(drawn, x, it, turn.step)
+
+    codec.requires_grad_(False)
+    quantiles: list[nn.Parameter] = []
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, p in codec.named_parameters():
+        if not name.startswith(stage.learns) or (name.endswith("quantiles") and not stage.quantiles):
+            continue
+        factor = next((f for prefix, f in recipe.factors.items() if name.startswith(prefix)), 1.0)
+        (quantiles if name.endswith("quantiles") else groups.setdefault(factor, [])).append(p)
+        p.requires_grad_(True)
+    train(groups.items(), quantiles, codec, step, codec.aux_loss, settings, Path(it.checkpoint), worker, workers)
+
+
+@torch.no_grad()
+def _start(codec: Any, photographs: Photographs, it: Run) -> None:
+    recipe = recipe_of(it.codec)
+    stage = recipe.stage(it.stage)
+    if it.start:
+        state = weights(Path(it.start))
+        if stage.takes is not None:
+            state = {key: value for key, value in state.items() if key.startswith(stage.takes)}
+        codec.load_state_dict(fitted(codec, state))
+        if stage.takes is None:
+            start_new(codec, state, lambda: codec.g_a(it.sample(photographs, 32, 256)).std((0, 2, 3)))
+    elif recipe.start is not None:
+        recipe.start(codec, photographs, it)
+    if stage.start is not None:
+        stage.start(codec, photographs, it)
 
 
 def _compute_in_bf16(network: nn.Module) -> None:
@@ -311,115 +303,3 @@ def _compute_in_bf16(network: nn.Module) -> None:
         return out.float()
 
     network.forward = forward
-
-
-def _rate(
-    codec: SharedLatent,
-    y: Tensor,
-    rng: np.random.Generator,
-    local: tuple[float, ...] = LOCAL,
-    raster: float = RASTER,
-) -> dict[str, Tensor]:
-    """Rate of latents `y` (B, M, h, w) under a random combination."""
-    entropy = codec.swap(**random_combination(rng, local, raster) | {"refinement": "none"}).entropy
-    side = codec.hyperprior(y)
-    pixels = y.shape[0] * y.shape[2] * y.shape[3] * STRIDE**2
-    bpp_z = bits(side.likelihoods) / pixels
-    bpp = bits(entropy(y, side.hyper).likelihoods) / pixels + bpp_z
-    return {"loss": bpp, "bpp": bpp, "bpp_z": bpp_z}
-
-
-def _finish(
-    codec: SharedLatent,
-    photographs: Photographs,
-    recipe: Recipe,
-    local: tuple[float, ...] = LOCAL,
-    raster: float = RASTER,
-) -> Stage:
-    def step(at: int, worker: int) -> dict[str, Tensor]:
-        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 4, at, worker))
-        with torch.no_grad():
-            y = codec.g_a(x)
-        return _rate(codec, y, np.random.default_rng((recipe.seed, 3, at)), local, raster)
-
-    codec.train()
-    return _bits, step
-
-
-def _raster(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
-    if not Path(recipe.checkpoint).exists():
-        _fit_raster_mean(codec, photographs.crops(32, 256, (recipe.seed, 1)))
-    return _of_raster, _finish(codec, photographs, recipe, raster=1.0)[1]
-
-
-@torch.no_grad()
-def _fit_raster_mean(codec: SharedLatent, x: Tensor) -> None:
-    """mu of raster order as the least-squares prediction from the features before it, and sigma what that leaves."""
-    y = codec.g_a(x)
-    hyper = codec.hyperprior(y).hyper
-    features: list[Tensor] = []
-    last: Any = codec.entropy.g_ep.nets["raster"][0][-1]
-    hook = last.register_forward_pre_hook(lambda module, args: features.append(args[0].mT.flatten(0, 1)))
-    # runs g_ep twice: for the distribution without the reference, which it weighs the reference with, and with it
-    codec.swap(channel="none", local="raster", global_="reference", refinement="none").entropy(y, hyper)
-    hook.remove()
-    target = torch.round(y).flatten(2).mT.flatten(0, 1).double().repeat(2, 1)  # (positions, M)
-    M = target.shape[1]
-    weight, bias, left = reference.least_squares(torch.cat(features), target)
-    last.weight[:M, :, 0, 0], last.bias[:M] = weight, bias
-    last.weight[M:] *= 0.1
-    last.bias[M:] = left.std(0).clamp(min=0.15).log().float()
-
-
-def _of_raster(codec: SharedLatent) -> list[nn.Module]:
-    contexts: Any = codec.entropy.contexts
-    return [contexts["local"]["raster"], contexts["reference"]["raster"], codec.entropy.g_ep.nets["raster"]]  # type: ignore[list-item]
-
-
-def _context_stage(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
-    return _contexts, _finish(codec, photographs, recipe, SLOW_LOCAL)[1]
-
-
-def _reference(codec: GlobalReference, photographs: Photographs, recipe: Recipe) -> Stage:
-    frozen = recipe.stage == "reference"
-
-    def step(at: int, worker: int) -> dict[str, Tensor]:
-        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 6, at, worker))
-        with torch.set_grad_enabled(not frozen):
-            y = codec.g_a(x)
-        found = reference.rates(codec, y)
-        loss = reference.weighted(found, recipe.stage)
-        if not frozen:
-            found["mse"] = nn.functional.mse_loss(codec.g_s(y + (torch.round(y) - y).detach()), x)
-            loss = loss + recipe.lmbda * 255**2 * found["mse"]
-        return found | {"loss": loss}
-
-    if recipe.bf16 and not frozen:
-        for transform in (codec.g_a, codec.g_s):
-            _compute_in_bf16(transform.network)  # type: ignore[arg-type]
-    codec.train()
-    return (_coder if frozen else _everything), step
-
-
-def _coder(codec: GlobalReference) -> list[nn.Module]:
-    return [codec.hyperprior, codec.entropy]
-
-
-def _refine(codec: SharedLatent, photographs: Photographs, recipe: Recipe) -> Stage:
-    refining = codec.swap(channel="none", local="none", global_="none", refinement="lrp")  # LRP reads no context
-    order = refining.entropy.order
-
-    def step(at: int, worker: int) -> dict[str, Tensor]:
-        x = photographs.crops(recipe.batch, recipe.crop, (recipe.seed, 5, at, worker))
-        with torch.no_grad():
-            y = codec.g_a(x)
-            hyper = codec.hyperprior(y).hyper
-
-        def visit(s: CodingStep, mu: Tensor, sigma: Tensor) -> Tensor:
-            return s.take(torch.round(y[:, order.step_channels(s)]))
-
-        mse = nn.functional.mse_loss(codec.g_s(refining.entropy.run(hyper, visit)), x)
-        return {"loss": recipe.lmbda * 255**2 * mse, "mse": mse}
-
-    codec.eval()
-    return _lrp, step

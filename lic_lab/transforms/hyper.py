@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from compressai.layers import conv3x3, subpel_conv3x3
 from torch import Tensor, nn
 
@@ -21,6 +24,12 @@ class HyperAnalysis(nn.Sequential):
             nn.GELU(),
             conv3x3(N, z_channels, stride=2),
         )
+
+    @torch.no_grad()
+    def start(self, scale: Tensor) -> None:
+        """Divide the weights that read the latent by its `scale` (M,), so that training starts at unit spread."""
+        first: Any = self[0]
+        first.weight /= scale[:, None, None]
 
 
 class HyperSynthesis(nn.Module):

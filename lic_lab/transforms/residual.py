@@ -15,6 +15,8 @@ w1 = w2 = N = 192 [paper, Table 2]. Our `small` size narrows the costly high res
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import compressai.layers as theirs
 import torch
@@ -40,6 +42,40 @@ class ResidualBlockUpsample(theirs.ResidualBlockUpsample):
     def __init__(self, in_ch: int, out_ch: int, upsample: int = 2):
         super().__init__(in_ch, out_ch, upsample)
         self.igdn = GDN(out_ch, inverse=True)
+
+
+@dataclass(frozen=True)
+class KarhunenLoeve:
+    """The Karhunen-Loeve transform of 16 x 16 patches, at which both linear paths start.
+
+    Training then begins at a working block-transform codec instead of at noise, which saves the thousands of
+    steps a random start spends finding the principal components. (A linear path beside the network
+    follows the auxiliary transform of Li et al., "On Disentangled Training for Nonlinear
+    Transform in Learned Image Compression", ICLR 2025; theirs is built of wavelets.)
+
+    Attributes
+    ----------
+    basis : Tensor
+        (M, 768), orthonormal rows.
+    mean : Tensor
+        Of the patches, (768,).
+    step : float
+        Quantisation step of the coefficients, in [0, 1] units: y is scaled by ``1 / step``.
+    """
+
+    basis: Tensor
+    mean: Tensor
+    step: float
+
+    @classmethod
+    def of(cls, patches: Tensor, M: int, step: float, n_slices: int) -> KarhunenLoeve:
+        """The M principal components of patches (n, 768), flattened 3 x 16 x 16 in [0, 1]; n of some ten thousand.
+
+        Components are dealt to the channel slices in turn, so that every slice carries like energy.
+        """
+        mean = patches.mean(0)
+        basis = torch.linalg.eigh(torch.cov((patches - mean).T))[1].flip(1).T[:M]  # (M, 768), by falling variance
+        return cls(torch.cat([basis[i::n_slices] for i in range(n_slices)]), mean, step)
 
 
 class Analysis(nn.Module):
@@ -73,6 +109,12 @@ class Analysis(nn.Module):
         y: Tensor = self.network(x)  # (B, M, H/16, W/16)
         return y if self.linear_path is None else y + self.linear_path(x)
 
+    @torch.no_grad()
+    def start(self, klt: KarhunenLoeve) -> None:
+        """The linear path becomes this transform, the network is silent."""
+        _fill(self.linear_path, klt.basis / klt.step, -(klt.basis @ klt.mean) / klt.step)
+        _silence(self.network[-1])
+
 
 class Synthesis(nn.Module):
     """g_s: latent y_hat (B, M, H/16, W/16) to image (B, 3, H, W), not clipped. See `Analysis`."""
@@ -96,35 +138,20 @@ class Synthesis(nn.Module):
         x_hat: Tensor = self.network(y_hat)  # (B, 3, H, W)
         return x_hat if self.linear_path is None else x_hat + self.linear_path(y_hat)
 
+    @torch.no_grad()
+    def start(self, klt: KarhunenLoeve) -> None:
+        """The linear path becomes the inverse of this transform, the network is silent."""
+        _fill(self.linear_path, klt.basis * klt.step, klt.mean.reshape(3, -1).mean(1))
+        _silence(self.network[-1][0])
 
-@torch.no_grad()
-def start_from_klt(g_a: Analysis, g_s: Synthesis, patches: Tensor, step: float, n_slices: int) -> None:
-    """Start both linear paths as the Karhunen-Loeve transform of 16 x 16 patches, the networks silent.
 
-    Training then begins at a working block-transform codec instead of at noise, which saves the thousands of
-    steps a random start spends finding the principal components. (A linear path beside the network
-    follows the auxiliary transform of Li et al., "On Disentangled Training for Nonlinear
-    Transform in Learned Image Compression", ICLR 2025; theirs is built of wavelets.)
+def _fill(linear_path: nn.Conv2d | nn.ConvTranspose2d | None, rows: Tensor, bias: Tensor) -> None:
+    if linear_path is None:
+        raise ValueError("there is no linear path to start: create the transform with linear_path=True")
+    linear_path.weight.copy_(rows.view_as(linear_path.weight))
+    linear_path.bias.copy_(bias)
 
-    Parameters
-    ----------
-    patches : Tensor
-        (n, 768), flattened 3 x 16 x 16 patches in [0, 1]; n of some ten thousand.
-    step : float
-        Quantisation step of the orthonormal coefficients, in [0, 1] units: y is scaled by ``1 / step``.
-    n_slices : int
-        Components are dealt to the channel slices in turn, so that every slice carries like energy.
-    """
-    if g_a.linear_path is None or g_s.linear_path is None:
-        raise ValueError("both transforms need a linear path: create them with linear_path=True")
-    M = g_a.linear_path.out_channels
-    mean = patches.mean(0)
-    basis = torch.linalg.eigh(torch.cov((patches - mean).T))[1].flip(1).T[:M]  # (M, 768), by falling variance
-    basis = torch.cat([basis[i::n_slices] for i in range(n_slices)])
-    g_a.linear_path.weight.copy_((basis / step).reshape(M, 3, STRIDE, STRIDE))
-    g_a.linear_path.bias.copy_(-(basis @ mean) / step)
-    g_s.linear_path.weight.copy_((basis * step).reshape(M, 3, STRIDE, STRIDE))
-    g_s.linear_path.bias.copy_(mean.reshape(3, -1).mean(1))
-    for last in (g_a.network[-1], g_s.network[-1][0]):
-        last.weight.zero_()
-        last.bias.zero_()
+
+def _silence(layer: Any) -> None:
+    layer.weight.zero_()
+    layer.bias.zero_()

@@ -52,6 +52,30 @@ def test_the_rows_are_the_components_in_use():
     assert [row["module"] for row in complexity(registry.create("factorized"), 64, 64)] == ["g_a", "bottleneck", "g_s"]
 
 
+@pytest.mark.parametrize(
+    ("swap", "times"),
+    [
+        ({"channel": "conv", "local": "attention", "global_": "intra+inter"}, 1),
+        ({"channel": "conv", "local": "attention", "global_": "reference"}, 1),  # the anchors' prior is what codes them
+        ({"channel": "none", "local": "none", "global_": "reference"}, 1),
+        ({"channel": "none", "local": "raster", "global_": "none", "refinement": "none"}, 1),
+        ({"channel": "none", "local": "raster", "global_": "reference", "refinement": "none"}, 2),  # and without it
+    ],
+)
+def test_no_distribution_is_computed_twice(swap, times):
+    """g_ep's products are its matrices' at each position: once, or once with what an informed context found and once
+    without, where it asks how likely the symbols were."""
+    codec = lively("shared").swap(**swap)
+    found = products(codec, 64, 96)
+    for name, network in codec.entropy.g_ep.nets.named_children():
+        nets = [sum(p.numel() for p in net.parameters() if p.dim() > 1) for net in network]
+        macs = sum(n for path, n in found.items() if path.startswith(f"entropy.g_ep.nets.{name}."))
+        share = {"first": 1, "second": 0} if codec.entropy.order.pattern == "whole" else {"first": 0.5, "second": 0.5}
+        raster = codec.entropy.order.pattern == "wavefront"
+        expected = (name == "raster") if raster else share.get(name, 0)
+        assert macs == times * expected * 24 * sum(nets), name
+
+
 def test_convolutions_grow_with_the_pixels_and_attention_faster():
     codec = registry.create("mlic", "small")
     one, four = ({row["module"]: row["macs"] for row in complexity(codec, side, side)} for side in (128, 256))

@@ -7,7 +7,7 @@ scales by the width of a head where Eq. 6, 9 and 12 write S, the width of a slic
 from __future__ import annotations
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from scipy.special import erf
 from torch import Tensor, nn
 
 from lic_lab.codecs.registry import create
+from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.contexts.channel import ChannelContext
 from lic_lab.entropy.contexts.globally import GlobalContext, InterSliceContext, IntraSliceContext, patches
 from lic_lab.entropy.contexts.local import (
@@ -25,7 +26,10 @@ from lic_lab.entropy.contexts.local import (
     RasterContext,
     StackedCheckerboardContext,
 )
-from lic_lab.entropy.order import CodingOrder, Part, Step
+from lic_lab.entropy.gaussian import Gaussian
+from lic_lab.entropy.model import EntropyModel
+from lic_lab.entropy.order import CodingOrder, Part, Step, zigzag
+from lic_lab.entropy.parameters import Parameters
 from lic_lab.entropy.refinement import LatentResidualPrediction
 from lic_lab.entropy.seen import Seen
 from lic_lab.layers.masks import beyond_window, checkerboard, window_anchors, window_pairs
@@ -398,6 +402,8 @@ def test_global_mask_is_figure_10() -> None:
         CodingOrder((2, 1, 3), in_turn=True, pattern="checkerboard"),
         CodingOrder((6,), pattern="wavefront"),
         CodingOrder((6,), pattern="wavefront", kernel=3),
+        CodingOrder((6,), pattern="zigzag", patch=3),
+        CodingOrder((2, 1, 3), in_turn=True, pattern="zigzag", patch=2),
     ],
     ids=lambda order: order.name,
 )
@@ -409,6 +415,92 @@ def test_orders_cover_each_symbol_exactly_once(order: CodingOrder, size: tuple[i
         count = step.put(count, channels, step.take(count[:, channels]) + 1)
     assert (count == 1).all()
     assert (order.step_map(*size) >= 0).all()
+
+
+def test_chunks_come_channel_first_then_in_zigzag() -> None:
+    """Shen and Liu, Fig. 4: three slices, 3 x 3 patches, by hand; the last row and column of patches are cut."""
+    order = CodingOrder((1, 2, 1), in_turn=True, pattern="zigzag", patch=2)
+    patches = ["00", "01", "10", "20", "11", "02", "12", "21", "22"]
+    expected = [(i, patch) for patch in patches for i in range(3)]
+    corner = {f"{a}{b}": (2 * a) * 5 + 2 * b for a, b in product(range(3), repeat=2)}  # its first position of 5 x 5
+    size = {f"{a}{b}": (1 if a == 2 else 2) * (1 if b == 2 else 2) for a, b in product(range(3), repeat=2)}
+    steps = order.steps(5, 5)
+    assert [step.index for step in steps] == list(range(27))
+    for step, (i, patch) in zip(steps, expected, strict=True):
+        assert step.slices == (i,)
+        assert step.kind == "chunk"
+        assert int(step.positions[0]) == corner[patch]
+        assert len(step.positions) == size[patch] == int(step.mask.sum())
+    assert order.name == "chunks"
+    assert CodingOrder((3,), pattern="zigzag", patch=9).steps(5, 5)[0].part.last  # one patch is the whole
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (3, 4)])
+def test_zigzag_walks_to_a_neighbour_each_time(size: tuple[int, int]) -> None:
+    cells = zigzag(*size)
+    assert sorted(cells) == list(product(*map(range, size)))
+    for (a, b), (c, d) in pairwise(cells):
+        assert c + d - (a + b) in (0, 1)
+        assert max(abs(c - a), abs(d - b)) == 1
+
+
+class ChunkContext(Context):
+    """What earlier slices have at the positions, and the mean of the patch before in the slice itself."""
+
+    pattern = "zigzag"
+    in_turn = True
+    kinds = ("chunk",)
+
+    def __init__(self, order: CodingOrder):
+        super().__init__()
+        self.order = order
+        self.nets = torch.nn.ModuleList(
+            torch.nn.Linear(sum(order.slices[: i + 1]), 8) for i in range(len(order.slices))
+        )
+
+    def width(self, i: int) -> int:
+        return 8
+
+    def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
+        before = step.take(seen.once_per_slice(self, i, lambda: seen.before(i)))  # (B, channels, n)
+        own = step.take(seen.slice(i)).new_zeros(1, self.order.slices[i], 1)
+        if step.part.index:
+            last = seen.order.steps(*seen.y_hat.shape[2:])[step.index - len(self.order.slices)]
+            own = last.take(seen.slice(i)).mean(2, keepdim=True)
+        both = torch.cat((before, own.expand(-1, -1, before.shape[2])), 1)
+        return self.nets[i](both.mT).mT
+
+
+@pytest.mark.parametrize("size", [(5, 8), (1, 1), (2, 3)])
+def test_chunks_code_and_decode_and_see_only_the_past(size: tuple[int, int]) -> None:
+    """A component for chunks needs nothing but the contract: kept features are renewed when an earlier slice grows."""
+    torch.manual_seed(12)
+    order = CodingOrder((2, 3), in_turn=True, pattern="zigzag", patch=3)
+    context = ChunkContext(order)
+    g_ep = Parameters(order, {"chunk": {"hyper": (4, 4), "local": (8, 8)}}, hidden=(16,))
+    entropy = EntropyModel(order, {"local": {"chunk": context}}, g_ep, gaussian=Gaussian("plain")).eval()
+    hyper, y = torch.randn(1, 4, *size), 3 * torch.randn(1, 5, *size)
+    with torch.no_grad():
+        strings, y_hat = entropy.compress(y, hyper)
+        assert torch.equal(entropy.decompress(strings, hyper), y_hat)
+        assert torch.equal(y_hat.float(), torch.round(y))
+        estimate = -entropy(y, hyper).likelihoods.log2().sum() / 8
+        assert abs(len(strings[0]) - estimate) < 0.005 * estimate + 64
+
+        def visit(step: Step, mu: Tensor, log_sigma: Tensor) -> Tensor:
+            assert mu.isfinite().all()
+            assert log_sigma.isfinite().all()
+            return step.take(torch.round(y[:, order.step_channels(step)]))
+
+        assert torch.equal(entropy.run(hyper, visit, fill=torch.nan), torch.round(y))
+
+
+def test_refinement_by_slices_is_refused_where_slices_are_never_whole() -> None:
+    for pattern in ("wavefront", "zigzag"):
+        order = CodingOrder((4,), pattern=pattern, patch=2)
+        y = torch.zeros(1, 4, 4, 4)
+        with pytest.raises(ValueError, match="no meaning in"):
+            LatentResidualPrediction(order, 2)(Seen(order, y, y[:, :2]), 0, order.steps(4, 4)[0])
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
@@ -428,6 +520,7 @@ def test_bad_orders_are_refused() -> None:
         {"slices": (0,)},
         {"slices": (1,), "pattern": "spiral"},
         {"slices": (1,), "kernel": 4},
+        {"slices": (1,), "patch": 0},
     ):
         with pytest.raises(ValueError, match="is|are"):
             CodingOrder(**wrong)

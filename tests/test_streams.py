@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import pytest
 import torch
-from laws import COMBINATIONS, lively, name_of, photograph
+from elsewhere import Elsewhere, There, moved
+from laws import COMBINATIONS, hyper_like, latent_like, lively, name_of, photograph
 from torch import Tensor
 
 from lic_lab.codecs import registry, weights
@@ -109,3 +111,22 @@ def test_images_of_the_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
     for call in (lively("factorized"), lively("factorized").compress):
         with pytest.raises(ValueError, match=r"\(B, 3, H, W\)"):
             call(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("name", ["shared", "joint-autoregressive", "charm", "global-reference"])
+def test_everything_stays_on_the_device_of_the_latent(name: str) -> None:
+    """A stream is coded and decoded, and its picture made, where the model is: nothing is left on the CPU beside it."""
+    codec = lively(name)
+    hyper, y = hyper_like(codec, 2, 3), latent_like(codec.entropy, 2, 3)
+    geometry = codec.geometry(20, 48)
+    with torch.no_grad():
+        strings, y_hat = codec.entropy.compress(y, hyper)
+        picture = codec.picture(y_hat, geometry)
+        estimate = codec.entropy.eval()(y, hyper).likelihoods
+        other = moved(copy.deepcopy(codec))
+        with Elsewhere():
+            assert other.entropy.compress(There(y), There(hyper))[0] == strings
+            decoded = other.entropy.decompress(strings, There(hyper))
+            assert torch.equal(decoded.inner, y_hat)
+            assert torch.equal(other.picture(decoded, geometry).inner, picture)
+            torch.testing.assert_close(other.entropy(There(y), There(hyper)).likelihoods.inner, estimate)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lic_lab.layers import nearest
-from lic_lab.layers.exact import exact, to_grid
+from lic_lab.layers.exact import exact
+from lic_lab.layers.fixed_point import to_grid
 from lic_lab.layers.nearest import Past
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from compressai.layers import GDN as CompressAIsGDN
 from torch import Tensor, nn
 
-from lic_lab.layers.gdn import GDN, CompressAIsGDN
+from lic_lab.layers.gdn import GDN
 
 
 class GSDN(GDN):

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.overrides import wrap_torch_function
 
+from lic_lab.layers.fixed_point import root_
+
 QUERIES, KEYS = 512, 4096  # pairs compared at once: 8 MB of float32
 FEW = 16  # candidates a query in one block of keys, up to which they are computed one by one
 
@@ -70,7 +72,8 @@ def store(vectors: Tensor, reciprocals: Tensor, given: Tensor) -> None:
 
 def reciprocal_norms(vectors: Tensor) -> Tensor:
     """1 / |v| of vectors (B, n, D), 0 where v = 0: (B, n). Square root and quotient are rounded as IEEE 754 says."""
-    norms = torch.sqrt((vectors * vectors).sum(-1))
+    squares = (vectors * vectors).sum(-1)
+    norms = squares.sqrt() if squares.requires_grad else root_(squares)
     return torch.where(norms > 0, torch.ones_like(norms) / norms, torch.zeros_like(norms))
 
 

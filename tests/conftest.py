@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+# The tests' tensors are small: threads would spend their time on waiting for one another. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):

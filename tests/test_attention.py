@@ -18,9 +18,8 @@ from lic_lab.entropy.parameters import Parameters
 from lic_lab.entropy.seen import Seen
 from lic_lab.layers.attention import attend, mask, masked_softmax
 from lic_lab.layers.places import Grid, Places, tap_attention
-from lic_lab.layers.tap import record
 from lic_lab.tracing.attention import look
-from lic_lab.tracing.taps import Record
+from lic_lab.tracing.taps import Record, taps
 
 
 class RowAttention(Context):
@@ -177,8 +176,9 @@ def test_places_cost_nothing_unless_somebody_keeps_the_weights() -> None:
 
     weights = torch.ones(1, 1, 2, 2)
     assert tap_attention("x", weights, places) is weights
-    with record(lambda name, value, where: None):
+    with taps(keep=lambda name: False) as found:
         tap_attention("x", weights, places)
+    assert found.names == {"x.attention": False} and not found.records
 
 
 # -- windows of a transform, fine and coarse ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -164,8 +165,26 @@ def test_the_stride_of_a_foreign_model_is_told_by_its_latent(size: tuple[int, in
     assert seen.shape[1:] == tuple(-(-n // 8) for n in size)
     ax = figures.bit_map(found).axes[1]
     assert ax.images[0].get_extent() == [0, 8 * found.bits.shape[2], 8 * found.bits.shape[1], 0]
-    assert ax.images[0].get_clim() == (0, pytest.approx(seen.sum(0).max()))  # colours are for what is seen
     assert ax.get_xlim() == (0, size[1])
+
+
+def test_what_lies_in_the_padding_of_a_foreign_model_is_counted_and_not_drawn() -> None:
+    """A black picture with a grey border, which the padding repeats: nothing seen costs as much."""
+    picture = np.zeros((88, 136, 3), np.uint8)
+    picture[-1] = picture[:, -1] = 30
+    model = Other(8).eval()
+    with torch.no_grad():  # y is the mean brightness
+        model.g_a.weight.fill_(1 / 192)
+        model.g_a.bias.zero_()
+    found = lab.trace(model, picture)
+    bits, seen = found.bit_map, found.on_picture(found.bit_map)
+    assert bits.max() > 1.5 * seen.max() and found.bpp["y"] * found.pixels == pytest.approx(bits.sum())
+    (drawn,) = figures.bit_map(found).axes[1].images
+    assert drawn.get_clim() == (0, pytest.approx(seen.max()))  # colours are for what is seen
+    (difference,) = figures.bit_map_difference(found, replace(found, bits=2 * found.bits)).axes[1].images
+    assert difference.get_clim()[1] == pytest.approx(seen.max())
+    with pytest.raises(ValueError, match="1 x 17 positions"):
+        figures.spatial_correlation(lab.trace(model, picture[:8]))
 
 
 def test_a_foreign_model_that_is_not_understood_is_refused_with_the_reason() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from laws import lively, photograph
+from laws import CODED, lively, photograph
 from torch import Tensor, nn
 
 from lic_lab.codecs import registry
@@ -197,7 +197,7 @@ def test_a_stream_decodes_under_every_condition(name: str) -> None:
         coded = codec.encode(x)
         for words, condition in CONDITIONS.items():
             with condition():
-                assert torch.equal(codec.decode(coded.strings, coded.shape), coded.y_hat), words
+                assert torch.equal(codec.decode(coded.strings, coded.geometry), coded.y_hat), words
 
 
 @pytest.mark.parametrize("condition", ["autocast", "float32 in bfloat16"])
@@ -223,8 +223,8 @@ def test_wavefronts_give_the_stream_of_coding_position_by_position() -> None:
     codec, x = lively("joint-autoregressive"), photograph("chelsea", 120, 190)
     entropy = codec.entropy
     with torch.no_grad():
-        y = codec.g_a(x)
-        hyper = codec.hyperprior.decompress(*codec.hyperprior.compress(y))
+        y, geometry = codec.analyse(x)
+        hyper = codec.hyperprior.decompress(codec.hyperprior.compress(y), geometry.latent)
         fronts = entropy.order.steps(*hyper.shape[2:])
 
         def coded(positions: list[int]) -> tuple[bytes, Tensor]:
@@ -287,11 +287,11 @@ def decoded_under_noise(codec: Codec, relative: float, monkeypatch: pytest.Monke
     """(y_hat as coded) - (y_hat decoded while every intermediate tensor is perturbed)."""
     coded = codec.encode(photograph("chelsea", 120, 190))
     with noise(relative, monkeypatch):
-        found = codec.decode(coded.strings, coded.shape)
+        found = codec.decode(coded.strings, coded.geometry)
     return to_grid(found) - coded.y_hat
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names() if name != "factorized"])
+@pytest.mark.parametrize("name", CODED)
 def test_float32_s_noise_on_every_tensor_leaves_no_trace(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not decoded_under_noise(lively(name), 2.0**-24, monkeypatch).any()
 
@@ -370,11 +370,13 @@ def test_float32_s_noise_leaves_no_trace_in_the_picture(name: str, monkeypatch: 
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("name", [name for name in registry.names() if name != "factorized"])
-def test_a_stream_crosses_from_cpu_to_gpu_and_back(name: str) -> None:
+@pytest.mark.parametrize("name", CODED)
+def test_a_stream_and_its_picture_cross_from_cpu_to_gpu_and_back(name: str) -> None:
     codec, x = lively(name), photograph("chelsea", 120, 190)
     there = deepcopy(codec).cuda()
     coded = codec.encode(x)
-    assert torch.equal(there.decode(coded.strings, coded.shape).cpu(), coded.y_hat)
+    assert torch.equal(there.decode(coded.strings, coded.geometry).cpu(), coded.y_hat)
     back = there.encode(x.cuda())
-    assert torch.equal(codec.decode(back.strings, back.shape), back.y_hat.cpu())
+    assert torch.equal(codec.decode(back.strings, back.geometry), back.y_hat.cpu())
+    expected = codec.picture(coded.y_hat, coded.geometry)
+    assert torch.equal(there.picture(coded.y_hat.cuda(), coded.geometry).cpu(), expected)

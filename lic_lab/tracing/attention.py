@@ -130,8 +130,8 @@ def _windows(positions: Any) -> Array:
 
 
 def _of_window(values: Array, window: int) -> Array:
-    """Of (..., heads, Q, K), one window's."""
-    found: Array = values.reshape(-1, *values.shape[-3:])[window]
+    """Of (..., heads, Q, K), one window's, without a copy of the others."""
+    found: Array = values[np.unravel_index(window, values.shape[:-3])] if values.ndim > 3 else values
     return found
 
 

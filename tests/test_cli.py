@@ -296,9 +296,9 @@ def test_the_summary_says_when_the_images_differ(in_this_process, photograph, tm
         (["bogus"], "invalid choice: 'bogus'"),
         (["trace"], "required: IMAGE"),
         (["trace", "a.png", "-q", "high"], "invalid int value: 'high'"),
-        (["train", "joint", "--steps", "0"], "0 is not above zero"),
-        (["train", "joint", "--lambda", "nan"], "nan is not above zero"),
-        (["train", "joint", "--seed", "-1"], "-1 is below zero"),
+        (["train", "shared", "--steps", "0"], "0 is not above zero"),
+        (["train", "shared", "--lambda", "nan"], "nan is not above zero"),
+        (["train", "shared", "--seed", "-1"], "-1 is below zero"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(argv, message, capsys):

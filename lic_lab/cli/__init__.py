@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +303,7 @@ def _train(args: argparse.Namespace) -> None:
     if args.stage is None:
         to = run_all(args.codec, args.lmbda, data, to, args.start, **settings)
     else:
-        own = replace(recipe_of(args.codec).stage(args.stage).settings, **settings)
+        own = recipe_of(args.codec).stage(args.stage).settings.but(**settings)
         to = to if args.checkpoint else to / f"{args.stage}.pt"
         run(Run(args.codec, args.stage, args.lmbda, data, str(to), own, args.start))
     print(to)

@@ -62,6 +62,12 @@ class Settings(Schedule):
     linear_steps: int = 0
     bf16: bool = False
 
+    def but(self, **others: Any) -> Settings:
+        """These settings with `others` in their place; a decay that is not among them keeps its share of the steps."""
+        if "steps" in others and "decay" not in others:
+            others["decay"] = self.decay * others["steps"] // self.steps
+        return replace(self, **others)
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -233,7 +239,7 @@ def run_all(codec: str, lmbda: float, data: str, to: Path, start: str | None = N
     """
     for stage in recipe_of(codec).stages:
         checkpoint = str(to / f"{stage.name}.pt")
-        it = Run(codec, stage.name, lmbda, data, checkpoint, replace(stage.settings, **settings), start)
+        it = Run(codec, stage.name, lmbda, data, checkpoint, stage.settings.but(**settings), start)
         if not it.finished():
             run(it)
         start = checkpoint

@@ -11,9 +11,10 @@ from skimage import data
 
 import lic_lab as lab
 from lic_lab.codecs.shared import SharedLatent
+from lic_lab.entropy.contexts.base import Prior
 from lic_lab.entropy.contexts.reference import CheckerboardReference, RasterReference
 from lic_lab.entropy.gaussian import Gaussian
-from lic_lab.entropy.order import CodingOrder, Step
+from lic_lab.entropy.order import CodingOrder
 from lic_lab.entropy.seen import Seen
 from lic_lab.layers.tap import record
 from lic_lab.training import global_reference as recipe
@@ -49,7 +50,7 @@ def test_the_raster_reference_is_equation_4_by_loops(seed):
     gaussian = Gaussian("plain").eval()
     y = seen.y_hat[0].numpy().astype(np.float64)
     with torch.no_grad():
-        informed, trust = context.inform(seen, 0, Step((0,), "all"), (mu, log_sigma), gaussian)
+        informed, trust = context.inform(seen, 0, seen.order.at_once(), lambda: Prior(mu, log_sigma), gaussian)
         found, trust = (t[0].reshape(-1, H, W).numpy() for t in (informed, trust))
         p = gaussian.probability(seen.y_hat.flatten(2), mu, log_sigma)[0].reshape(M, H, W).numpy()
         weight, bias = context.linear.weight.numpy(), context.linear.bias.numpy()
@@ -84,8 +85,9 @@ def test_the_checkerboard_reference_is_its_definition_by_loops(at_once):
         for step in steps:
             for i in step.slices:
                 n = len(step.positions)
-                out = context.inform(seen, i, step, tuple(t[:, :, :n] for t in priors[i]), gaussian)
-                if step.part == "nonanchor":
+                prior = Prior(*(t[:, :, :n] for t in priors[i]))
+                out = context.inform(seen, i, step, lambda prior=prior: prior, gaussian)
+                if step.kind == "second":
                     found[i] = out[0][0].numpy()
                 else:
                     assert out is None

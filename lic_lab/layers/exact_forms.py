@@ -31,9 +31,11 @@ from lic_lab.layers.fixed_point import (
     to_grid_,
 )
 from lic_lab.layers.tables import looked_up
+from lic_lab.layers.threads import side_by_side
 
 SQUARE = 24  # bits of a square in GDN's pool, which leaves as many to the weights
-BLOCK = 2**17  # numbers that an operation takes at a time: a megabyte, which stays in the processor's cache
+LARGE = 2**20  # numbers, from which on a tensor is computed in blocks, side by side
+BLOCK = 2**17  # numbers: a megabyte, which stays in the processor's cache
 
 Sides = int | Sequence[int]
 
@@ -165,14 +167,19 @@ def _normalised(v: Tensor, x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool
     """GDN (`layers.gdn`). A power of two makes the squares at each position fill their bits, whatever their size."""
     w, beta = finest(gamma, lambda w: w.abs().sum(1), SQUARE + 1), beta.double()[:, None]
     out = torch.empty(v.shape, dtype=torch.float64, device=v.device)
-    columns = max(1, BLOCK // v.shape[1])
-    for image in zip(*(t.contiguous().flatten(2) for t in (v, x)), out.flatten(2), strict=True):
-        for v_, x_, out_ in zip(*(t.split(columns, 1) for t in image), strict=True):  # (C, n)
-            x_ = to_grid(x_)
-            scale = power_below(x_.abs().amax(0).clamp_(min=2.0**-GRID))  # (n,)
-            squares = to_grid_(x_.mul_(scale).square_(), SQUARE)
-            root = root_((w @ squares).div_(scale.square_()).add_(beta))
-            out_.copy_(to_grid_(to_grid(v_).mul_(root) if inverse else to_grid(v_).div_(root)))
+
+    def compute(piece: tuple[Tensor, Tensor, Tensor]) -> None:
+        v, x, out = piece  # (C, n)
+        x = to_grid(x)
+        scale = power_below(x.abs().amax(0).clamp_(min=2.0**-GRID))  # (n,)
+        squares = to_grid_(x.mul_(scale).square_(), SQUARE)
+        root = root_((w @ squares).div_(scale.square_()).add_(beta))
+        out.copy_(to_grid_(to_grid(v).mul_(root) if inverse else to_grid(v).div_(root)))
+
+    n = max(1, BLOCK // v.shape[1])
+    images = zip(*(t.contiguous().flatten(2) for t in (v, x, out)), strict=True)
+    pieces = [piece for image in images for piece in zip(*(t.split(n, 1) for t in image), strict=True)]
+    side_by_side(compute, pieces, v.device, v.numel() >= LARGE)
     return out
 
 
@@ -255,11 +262,10 @@ def _elementwise(compute: Callable[..., Tensor], *operands: Any, into: Tensor | 
     x, *others = (t for t in operands if isinstance(t, Tensor))
     alike = all(t.is_floating_point() and t.shape == x.shape and t.is_contiguous() for t in (x, *others))
     apart = into is None or all(t.untyped_storage().data_ptr() != into.untyped_storage().data_ptr() for t in others)
-    if x.numel() > BLOCK and alike and apart:
+    if x.numel() >= LARGE and alike and apart:
         out = torch.empty_like(x, dtype=torch.float64) if into is None else into
-        flat = [t.view(-1).split(BLOCK) if isinstance(t, Tensor) else repeat(t) for t in operands]
-        for of_out, *block in zip(out.view(-1).split(BLOCK), *flat, strict=False):
-            of_out.copy_(computed(*block))
+        blocks = [t.view(-1).split(BLOCK) if isinstance(t, Tensor) else repeat(t) for t in (out, *operands)]
+        side_by_side(lambda block: block[0].copy_(computed(*block[1:])), list(zip(*blocks, strict=False)), x.device)
         return out
     out = computed(*operands)
     if into is None:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from lic_lab.layers.fixed_point import operand, to_grid_
+from lic_lab.layers.threads import side_by_side
 
 SCALE = 2  # bits: G has halves; four times G g G^T is whole
 GROWTH = 2  # bits by which B^T d B may exceed d: each of its entries adds up four of d's
-BAND = 2**21  # products at a time, 16 MB
+BAND = 2**19  # entries of B^T d B, or of what comes of them, at a time: 4 MB
+WORTH_THREADS = 2**26  # products
 
 
 def transformed(g: Tensor) -> Tensor:
@@ -50,19 +52,24 @@ def convolve(x: Tensor, kernels: Tensor, bias: Tensor | None = None) -> Tensor:
     down, across = (H + 1) // 2, (W + 1) // 2  # tiles
     out = torch.empty(B, O, H, W, dtype=torch.float64, device=x.device)
     band = max(1, BAND // (16 * max(C, O) * across))
-    for b in range(B):
-        for top in range(0, down, band):
-            n = min(band, down - top)
-            odd, even = _columns(x[b], 2 * top - 1, 2 * n + 2, across + 1)
-            d = _differences(odd[..., :-1], even[..., :-1], odd[..., 1:], even[..., 1:])  # d B (4, C, 2n + 2, across)
-            even, odd = d[:, :, 0::2], d[:, :, 1::2]
-            d = _differences(even[:, :, :-1], odd[:, :, :-1], even[:, :, 1:], odd[:, :, 1:])  # (4, 4, C, n, across)
-            m = torch.bmm(kernels, d.view(16, C, n * across)).view(4, 4, O, n, across)
-            for row, of_row in enumerate(_sums(m)):
-                for column, y in enumerate(_sums(of_row)):  # (O, n, across)
-                    y = to_grid_(y if bias is None else y.add_(bias[:, None, None]))
-                    pixels = out[b, :, 2 * top + row : 2 * (top + n) : 2, column::2]
-                    pixels.copy_(y[:, : pixels.shape[1], : pixels.shape[2]])
+    if worthwhile := 16 * C * O * down * across >= WORTH_THREADS:
+        band = min(band, -(-down // torch.get_num_threads()))
+
+    def compute(at: tuple[int, int]) -> None:
+        b, top = at
+        n = min(band, down - top)
+        odd, even = _columns(x[b], 2 * top - 1, 2 * n + 2, across + 1)
+        d = _differences(odd[..., :-1], even[..., :-1], odd[..., 1:], even[..., 1:])  # d B (4, C, 2n + 2, across)
+        even, odd = d[:, :, 0::2], d[:, :, 1::2]
+        d = _differences(even[:, :, :-1], odd[:, :, :-1], even[:, :, 1:], odd[:, :, 1:])  # (4, 4, C, n, across)
+        m = torch.bmm(kernels, d.view(16, C, n * across)).view(4, 4, O, n, across)
+        for row, of_row in enumerate(_sums(m)):
+            for column, y in enumerate(_sums(of_row)):  # (O, n, across)
+                y = to_grid_(y if bias is None else y.add_(bias[:, None, None]))
+                pixels = out[b, :, 2 * top + row : 2 * (top + n) : 2, column::2]
+                pixels.copy_(y[:, : pixels.shape[1], : pixels.shape[2]])
+
+    side_by_side(compute, [(b, top) for b in range(B) for top in range(0, down, band)], x.device, worthwhile)
     return out
 
 

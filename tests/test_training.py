@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -183,6 +186,39 @@ def test_a_run_killed_while_it_saves_keeps_the_checkpoint_before(tmp_path, monke
     assert saved(path)["step"] == 100
     Toy(str(path))()
     assert_same(saved(straight), saved(path))
+
+
+def test_workers_end_with_a_run_that_is_killed(tmp_path):
+    """Else they would go on beside the run that takes its place, and both write one checkpoint.
+
+    torch sends them SIGINT, which a shell's background jobs ignore.
+    """
+    code = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from functools import partial
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from toy import without_end
+from lic_lab.training.loop import launch
+if __name__ == "__main__":
+    launch(partial(without_end, {str(tmp_path)!r}), 1)
+"""
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    run = subprocess.Popen([sys.executable, "-W", "ignore", str(script)])
+    try:
+        while not (tmp_path / "alive").exists():
+            assert run.poll() is None
+            time.sleep(0.1)
+    finally:
+        run.kill()
+        run.wait()
+    for _ in range(100):  # it ends at once, but its machine may be busy
+        (tmp_path / "alive").unlink(missing_ok=True)
+        time.sleep(0.3)
+        if not (tmp_path / "alive").exists():
+            return
+    pytest.fail("the worker goes on after its run was killed")
 
 
 def test_a_checkpoint_from_before_there_were_good_states_is_resumed(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -79,3 +80,10 @@ class Toy:
             if again > detours and (at, detours) in seen:  # a run resumed after going back has not seen it before
                 assert torch.equal(seen[at, detours], seen[at, again]), "it did not go back to where it was"
         torch.save(model.state_dict(), path.with_suffix(f".{worker}"))
+
+
+def without_end(folder: str, worker: int, workers: int) -> None:
+    """A worker that never ends, and shows that it is alive by touching a file."""
+    while True:
+        (Path(folder) / "alive").touch()
+        time.sleep(0.05)

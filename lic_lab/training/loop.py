@@ -14,8 +14,10 @@ from __future__ import annotations
 import copy
 import json
 import math
+import multiprocessing
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -307,7 +309,20 @@ def launch(run: Callable[[int, int], None], workers: int) -> None:
         raise
 
 
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: of a killed run nobody goes on, and writes into its checkpoint."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _worker(worker: int, run: Callable[[int, int], None], workers: int) -> None:
+    _end_with_parent()
     torch.set_num_threads(1)
     keep()
     if workers > 1 and hasattr(os, "sched_setaffinity"):

@@ -1,11 +1,12 @@
 """Mutated streams against the decoder: every one must end in a BitstreamError. Prints counts by cause as JSON.
 
-    python benchmarks/fuzz.py [--streams 100000] [--seed 0] [--codec mlic+] [--quality 2]
+    python benchmarks/fuzz.py [--streams 100000] [--pictures 20000] [--seed 0] [--codec mlic+] [--quality 2]
 
 A stream of a small photograph is cut, flipped, spliced, extended, and its fields are forged. Some mutants keep their
 wrong checksum; many get a right one, so that they reach the checks behind it; one in a hundred is forged in its strings
-alone, so that the entropy coder runs on bytes that no encoder wrote. The process's memory is watched; a crash or a hang
-ends the run.
+alone, so that the entropy coder runs on bytes that no encoder wrote. Of all streams `--pictures` are right up to the
+latent: only the picture's checksum is another, or g_s is given a latent that differs in one symbol from the one that the
+checksum was made of. The process's memory is watched; a crash or a hang ends the run.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import skimage.data
+from torch import Tensor
 from tqdm import tqdm
 
 import lic_lab as lab
 from lic_lab.codecs.bitstream import Bitstream, BitstreamError
+from lic_lab.codecs.codec import Codec
+from lic_lab.image import to_uint8
 
 Mutation = Callable[[random.Random, bytearray], bytearray]
 
@@ -37,7 +42,7 @@ def flip(rng: random.Random, data: bytearray) -> bytearray:
 
 
 def flip_header(rng: random.Random, data: bytearray) -> bytearray:
-    data[rng.randrange(50)] ^= 1 << rng.randrange(8)
+    data[rng.randrange(54)] ^= 1 << rng.randrange(8)
     return data
 
 
@@ -57,7 +62,7 @@ def splice(rng: random.Random, data: bytearray) -> bytearray:
 
 def extreme(rng: random.Random, data: bytearray) -> bytearray:
     """A number in the header becomes one that programs trip over."""
-    at = rng.randrange(46)
+    at = rng.randrange(50)
     value = rng.choice((0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFF, 0x10000))
     data[at : at + 4] = struct.pack("<I", value)
     return data
@@ -86,30 +91,50 @@ def forged(rng: random.Random, stream: Bitstream) -> bytes:
     else:  # all ones: every symbol an escape that promises as many digits as it can
         start, length = rng.randrange(len(y)), rng.choice((len(y), 2**12, 2**16))
         y[start:] = b"\xff" * length
-    fields = {name: getattr(stream, name) for name in stream.__dataclass_fields__}
-    return Bitstream(**fields | {"strings": (bytes(y), bytes(z))}).to_bytes()
+    return replace(stream, strings=(bytes(y), bytes(z))).to_bytes()
+
+
+def other_picture(rng: random.Random, codec: Codec, y_hat: Tensor, stream: Bitstream) -> bytes:
+    """Right strings and a right latent, but the checksum of another picture, or a number in its place.
+
+    The other picture is that of a latent of which one symbol is another by one.
+    """
+    if rng.random() < 0.5:
+        picture = rng.randrange(2**32)
+    else:
+        other = y_hat.clone()
+        at = rng.randrange(other.numel())
+        other.view(-1)[at] += rng.choice((-1, 1))
+        geometry = codec.geometry(stream.height, stream.width)
+        picture = stream.picture_checksum(to_uint8(codec.picture(other, geometry)))
+    return replace(stream, picture=picture).to_bytes()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--streams", type=int, default=100_000)
+    parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--codec", default="mlic+")
     parser.add_argument("--quality", type=int, default=2)
+    parser.add_argument("--side", type=int, default=48, help="pixels of the photograph")
     args = parser.parse_args()
     rng = random.Random(args.seed)
     codec = lab.load(args.codec, args.quality)
     if args.codec in ("mlic", "mlic+"):
         codec = codec.swap(local="none", global_="none")  # fewer steps, faster
-    pixels = skimage.data.astronaut()[:64, 150:214]
+    pixels = skimage.data.astronaut()[: args.side, 150 : 150 + args.side]
     whole = lab.encode(codec, pixels)
     stream = Bitstream.from_bytes(whole)
-    lab.decode(whole)
+    picture = lab.decode(whole)
+    y_hat = codec.decode(stream.strings, codec.geometry(stream.height, stream.width))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     causes: Counter[str] = Counter()
     slowest, began = 0.0, time.perf_counter()
     for k in tqdm(range(args.streams), unit="stream", disable=None):
-        if k % 100 == 0:
+        if k * args.pictures // args.streams != (k + 1) * args.pictures // args.streams:
+            data = other_picture(rng, codec, y_hat, stream)
+        elif k % 100 == 0:
             data = forged(rng, stream)
         else:
             mutation = rng.choice(MUTATIONS)
@@ -123,7 +148,7 @@ def main() -> None:
         except BitstreamError as error:
             causes[type(error).__name__] += 1
         else:
-            if not (found == lab.decode(whole)).all():
+            if not (found == picture).all():
                 sys.exit(f"stream {k} (seed {args.seed}) decoded to a wrong picture: {data.hex()}")
             causes["unchanged in effect, right picture"] += 1
         slowest = max(slowest, time.perf_counter() - start)

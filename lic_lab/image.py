@@ -85,7 +85,7 @@ def pad(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def to_uint8(x: Tensor) -> NDArray[np.uint8]:
     """(1, 3, H, W) in [0, 1] to uint8 (H, W, 3), rounded and clipped."""
-    pixels: NDArray[np.uint8] = (x[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels: NDArray[np.uint8] = (x[0].clamp(0, 1) * 255).round().byte().cpu().permute(1, 2, 0).numpy()
     return pixels
 
 

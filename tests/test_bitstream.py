@@ -27,7 +27,10 @@ from lic_lab.codecs.bitstream import (
     compress,
     decompress,
 )
-from lic_lab.image import to_uint8
+from lic_lab.codecs.geometry import WHOLE as WHOLE_SIZE
+from lic_lab.codecs.geometry import Geometry
+from lic_lab.codecs.mean_scale import MeanScale
+from lic_lab.image import pad, to_uint8
 
 GOOD = Bitstream("mlic+", 2, (("local", "stacked"),), "ab" * 8, 75, 101, 0x1234, 0x5678, (b"latent12", b"side"))
 WHOLE = GOOD.to_bytes()
@@ -170,6 +173,7 @@ def test_decoding_a_file_gives_the_encoder_s_picture(untrained_weights, photogra
         ({"components": (("local", "swin"),)}, WrongModel, "components can't be had"),
         ({"components": (("no such", "part"),)}, WrongModel, "components can't be had"),
         ({"components": (("channel", "none"),)}, WrongModel, "components can't be had"),
+        ({"components": (("self", "x"),)}, WrongModel, "components can't be had"),
         ({"scale": 2048}, WrongModel, "0.500 of its size"),
         ({"strings": (b"only1",)}, DamagedStream, "1 strings where mlic\\+ writes 2"),
         ({"height": 2**31, "width": 2**31}, TooLarge, "max_pixels"),
@@ -268,6 +272,61 @@ def test_the_picture_is_the_same_by_one_thread_and_by_two(untrained_weights, pho
         assert lab.decode(data).tobytes() == one.tobytes()
     finally:
         torch.set_num_threads(threads)
+
+
+class Halved(MeanScale):
+    """A codec that codes pictures with even sides at half their size, and odd ones whole."""
+
+    def geometry(self, height, width, scale=WHOLE_SIZE):
+        return Geometry(height, width, self.stride, scale)
+
+    def analyse(self, x):
+        step = 2 if x.shape[2] % 2 == x.shape[3] % 2 == 0 and x.mean() < 0.5 else 1
+        geometry = self.geometry(x.shape[2], x.shape[3], WHOLE_SIZE // step)
+        return self.g_a(pad(x[:, :, ::step, ::step], geometry.covered)), geometry
+
+    def synthesise(self, y_hat, geometry):
+        step = WHOLE_SIZE // geometry.scale
+        x_hat = self.g_s(y_hat)[:, :, : geometry.coded[0], : geometry.coded[1]]
+        return x_hat.repeat_interleave(step, 2).repeat_interleave(step, 3)[:, :, : geometry.height, : geometry.width]
+
+
+@pytest.fixture
+def halved():
+    torch.manual_seed(0)
+    codec = Halved(8, 12).eval()
+    codec.quality, codec.digest = 2, "ab" * 32
+    codec.update()
+    return codec
+
+
+def test_a_codec_that_resizes_is_decoded_at_the_scale_that_the_header_has(halved, monkeypatch):
+    monkeypatch.setattr("lic_lab.codecs.weights.load", lambda name, quality: halved)
+    for side, scale in ((50, 2048), (51, 4096)):
+        data = lab.encode(halved, data_of(side))
+        stream = Bitstream.from_bytes(data)
+        assert stream.scale == scale
+        coded = halved.encode(lab.read_image(data_of(side)))
+        assert coded.y_hat.shape[2:] == (-(-side * scale // 4096 // 16),) * 2
+        assert np.array_equal(lab.decode(data), to_uint8(halved.picture(coded.y_hat, coded.geometry)))
+        with pytest.raises((LatentMismatch, DamagedStream)):
+            decompress(replace(stream, scale=6144 - scale))
+
+
+def data_of(side):
+    return np.random.default_rng(0).integers(0, 100, (side, side, 3), dtype=np.uint8)
+
+
+def test_each_image_of_a_batch_has_a_scale_of_its_own(halved):
+    """Under CompressAI's interface a last string of each has it; without resizing there is none."""
+    dark, bright = lab.read_image(data_of(50)), 1 - lab.read_image(data_of(50))
+    coded = halved.compress(torch.cat((dark, bright)))
+    assert len(coded["strings"]) == 3
+    assert coded["strings"][2] == [(2048).to_bytes(2, "little"), (4096).to_bytes(2, "little")]
+    pictures = halved.decompress(**coded)["x_hat"]
+    for x, picture in zip((dark, bright), pictures.split(1), strict=True):
+        assert torch.equal(halved.decompress(**halved.compress(x))["x_hat"], picture)
+    assert len(halved.compress(bright)["strings"]) == 2
 
 
 @pytest.mark.parametrize(("name", "swap"), [("charm", {"refinement": "none"}), ("factorized", {})])

@@ -26,6 +26,7 @@ from lic_lab.entropy.contexts.local import (
     RasterContext,
     StackedCheckerboardContext,
 )
+from lic_lab.entropy.contexts.reference import CheckerboardReference
 from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.model import EntropyModel
 from lic_lab.entropy.order import CodingOrder, Part, Step, zigzag
@@ -462,7 +463,7 @@ class ChunkContext(Context):
         return 8
 
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
-        before = step.take(seen.once_per_slice(self, i, lambda: seen.before(i)))  # (B, channels, n)
+        before = step.take(seen.once_per_slice(self, i, lambda: seen.before(i) * 1.0))  # (B, channels, n), a copy
         own = step.take(seen.slice(i)).new_zeros(1, self.order.slices[i], 1)
         if step.part.index:
             last = seen.order.steps(*seen.y_hat.shape[2:])[step.index - len(self.order.slices)]
@@ -493,6 +494,31 @@ def test_chunks_code_and_decode_and_see_only_the_past(size: tuple[int, int]) -> 
             return step.take(torch.round(y[:, order.step_channels(step)]))
 
         assert torch.equal(entropy.run(hyper, visit, fill=torch.nan), torch.round(y))
+
+
+def test_what_is_kept_for_a_slice_is_the_last_only() -> None:
+    """A slice comes back in each patch: what was kept of it before is replaced, so that memory does not grow."""
+    order = CodingOrder((1, 1), in_turn=True, pattern="zigzag", patch=1)
+    seen, made = Seen(order, torch.zeros(1, 2, 3, 3), torch.zeros(1, 1, 3, 3)), []
+    for step in order.steps(3, 3):
+        (i,) = step.slices
+        for _ in range(2):  # asked twice, made once
+            seen.once_per_slice(order, i, lambda i=i: made.append(i))
+        seen.decode(step, order.step_channels(step), torch.ones(1, 1, 1))
+    assert made == [0, *[1] * 9]  # before slice 0 nothing grows
+    assert len(seen._kept) == 2
+
+
+def test_components_that_an_order_can_not_serve_are_refused() -> None:
+    at_once = CodingOrder((2, 2), pattern="checkerboard")
+    g_ep = Parameters(at_once, {kind: {"hyper": (4, 4)} for kind in ("first", "second")}, hidden=(4,))
+    with pytest.raises(ValueError, match="make the order in_turn"):
+        EntropyModel(at_once, {"channel": {"conv": ChannelContext(at_once)}}, g_ep)
+    with pytest.raises(ValueError, match="make the order in_turn"):
+        EntropyModel(at_once, {}, g_ep, {"lrp": LatentResidualPrediction(at_once, 4, split=True)})
+    references = {name: {"on": CheckerboardReference(at_once)} for name in ("one", "other")}
+    with pytest.raises(ValueError, match="only one can"):
+        EntropyModel(at_once, references, g_ep)
 
 
 def test_refinement_by_slices_is_refused_where_slices_are_never_whole() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from elsewhere import Elsewhere, There, moved
@@ -14,6 +16,7 @@ from torch import Tensor
 from lic_lab.codecs import registry, weights
 from lic_lab.codecs.codec import Codec
 from lic_lab.entropy.model import EntropyModel
+from lic_lab.image import to_uint8
 from lic_lab.layers.tap import record
 
 TRAINED = [(name, card["quality"]) for name in ("mlic", "mlic+") for card in weights.cards(name)]
@@ -42,7 +45,7 @@ def check(codec: Codec, x: Tensor) -> None:
     assert float((distance > 1e-2).double().mean()) <= (0 if plain else 1e-3)
 
 
-SIZES = [(1, 1), (17, 33), (80, 64)]  # height, width; benchmarks/exactness.py has large ones
+SIZES = [(1, 1), (17, 33), (80, 64)]  # height, width
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -61,12 +64,18 @@ def test_combinations(combination: dict[str, str]) -> None:
 def test_only_what_lies_on_the_picture_is_coded() -> None:
     """No multiple of 16 beyond the picture costs a symbol, and none of 64, which z once asked for."""
     for name in ("factorized", "shared", "charm"):
-        codec = lively(name)
+        codec = lively(name).eval()
         for height, width in SIZES:
             out = codec(photograph("coffee", height, width))
             assert out["x_hat"].shape == (1, 3, height, width)
             assert out["likelihoods"]["y"].shape[2:] == (-(-height // 16), -(-width // 16))
+            y_hat = codec.encode(photograph("coffee", height, width)).y_hat.float()
+            upper_left = codec.g_s(y_hat)[:, :, :height, :width]
+            torch.testing.assert_close(codec.synthesise(y_hat, codec.geometry(height, width)), upper_left)
             if "z" in out["likelihoods"]:
+                z, size = torch.randn_like(out["likelihoods"]["z"]), out["likelihoods"]["y"].shape[2:]
+                whole = codec.hyperprior.h_s(z)
+                assert torch.equal(codec.hyperprior.features(z, size), whole[:, :, : size[0], : size[1]])
                 assert out["likelihoods"]["z"].shape[2:] == (-(-height // 64), -(-width // 64))
 
 
@@ -91,6 +100,7 @@ def test_a_batch_is_coded_as_its_images_alone(name: str) -> None:
     for stream in range(len(together["strings"])):
         assert together["strings"][stream] == [a["strings"][stream][0] for a in alone]
     pictures = codec.decompress(**together)["x_hat"]
+    assert torch.equal(pictures * 4096, torch.round(pictures * 4096))  # exact arithmetic's grid, which float32 leaves
     for picture, a in zip(pictures.split(1), alone, strict=True):
         assert torch.equal(picture, codec.decompress(**a)["x_hat"])
 
@@ -116,17 +126,55 @@ def test_images_of_the_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("name", ["shared", "joint-autoregressive", "charm", "global-reference"])
 def test_everything_stays_on_the_device_of_the_latent(name: str) -> None:
     """A stream is coded and decoded, and its picture made, where the model is: nothing is left on the CPU beside it."""
-    codec = lively(name)
+    codec = lively(name).eval()
     hyper, y = hyper_like(codec, 2, 3), latent_like(codec.entropy, 2, 3)
     geometry = codec.geometry(20, 48)
     with torch.no_grad():
         strings, y_hat = codec.entropy.compress(y, hyper)
-        picture = codec.picture(y_hat, geometry)
-        estimate = codec.entropy.eval()(y, hyper).likelihoods
+        picture = to_uint8(codec.picture(y_hat, geometry))
+        estimate = codec.entropy(y, hyper).likelihoods
         other = moved(copy.deepcopy(codec))
         with Elsewhere():
             assert other.entropy.compress(There(y), There(hyper))[0] == strings
             decoded = other.entropy.decompress(strings, There(hyper))
             assert torch.equal(decoded.inner, y_hat)
-            assert torch.equal(other.picture(decoded, geometry).inner, picture)
+            assert np.array_equal(to_uint8(other.picture(decoded, geometry)), picture)
             torch.testing.assert_close(other.entropy(There(y), There(hyper)).likelihoods.inner, estimate)
+
+
+def _fused_step(codec: Codec) -> None:
+    parameters = list(codec.parameters())
+    for p in parameters:
+        p.grad = torch.ones_like(p)
+    torch.optim.Adam(parameters, lr=1e-2, fused=True).step()
+
+
+def _written_behind_torch(codec: Codec) -> None:
+    for p in codec.parameters():
+        p.data.mul_(1.25)
+
+
+@pytest.mark.parametrize("change", [_fused_step, _written_behind_torch, lambda codec: codec.half().float()])
+def test_weights_are_those_that_there_are_now(change: Callable[[Codec], None]) -> None:
+    """Whatever has changed them, and whether torch counts it as a change: streams and pictures are a fresh copy's."""
+    codec = copy.deepcopy(lively("shared"))
+    x = photograph("coffee", 33, 49)
+    before = codec.encode(x)
+    codec.picture(before.y_hat, before.geometry)
+    change(codec)
+    codec.update(force=True)
+    fresh = copy.deepcopy(codec)
+    mine, theirs = codec.encode(x), fresh.encode(x)
+    assert mine.strings == theirs.strings
+    y_hat, geometry = before.y_hat, before.geometry
+    assert torch.equal(codec.picture(y_hat, geometry), fresh.picture(y_hat, geometry))
+
+
+def test_a_codec_first_loaded_in_inference_mode_serves_outside_of_it(untrained_weights: object) -> None:
+    weights._model.cache_clear()
+    x = photograph("coffee", 17, 33)
+    with torch.inference_mode():
+        coded = weights.load("mlic+", 2).encode(x)
+    codec = weights.load("mlic+", 2)
+    assert torch.equal(codec.decode(coded.strings, coded.geometry), coded.y_hat)
+    codec(x)["likelihoods"]["y"].log().sum()

@@ -259,9 +259,8 @@ def decompress(stream: Bitstream, max_pixels: int = LARGEST) -> NDArray[np.uint8
             "you trust it, raise the limit with max_pixels (lic-lab decompress --max-pixels)"
         )
     codec = _codec(stream)
-    strings = 1 if codec.hyperprior is None else 2
-    if len(stream.strings) != strings:
-        raise _forged(f"{len(stream.strings)} strings where {stream.codec} writes {strings}")
+    if len(stream.strings) != codec.kinds:
+        raise _forged(f"{len(stream.strings)} strings where {stream.codec} writes {codec.kinds}")
     try:
         geometry = codec.geometry(stream.height, stream.width, stream.scale)
     except ValueError as error:

@@ -142,7 +142,8 @@ class Codec(CompressionModel):
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Code images: ``strings`` [y strings, z strings], one of each per image, and ``shape``, height and width.
 
-        CompressAI's models give the shape of z, from which a picture's size can't be told.
+        CompressAI's models give the shape of z, from which a picture's size can't be told. Of images that the codec has
+        resized, each by a factor of its own, a last list of strings has the factors.
 
         Raises
         ------
@@ -151,6 +152,8 @@ class Codec(CompressionModel):
         """
         coded = [self.encode(image) for image in self._checked(x).split(1)]
         strings = [list(of_kind) for of_kind in zip(*(c.strings for c in coded), strict=True)]
+        if any(c.geometry.scale != WHOLE for c in coded):
+            strings.append([c.geometry.scale.to_bytes(2, "little") for c in coded])
         return {"strings": strings, "shape": (x.shape[2], x.shape[3])}
 
     @kept()
@@ -162,11 +165,20 @@ class Codec(CompressionModel):
         RuntimeError
             When the coder's tables are missing, because `update` has not run.
         """
-        geometry = self.geometry(*shape)
-        pictures = [self.picture(self.decode(of_image, geometry), geometry) for of_image in zip(*strings, strict=True)]
+        self._check_updated()
+        pictures = []
+        for of_image in zip(*strings, strict=True):
+            scale = int.from_bytes(of_image[self.kinds], "little") if len(of_image) > self.kinds else WHOLE
+            geometry = self.geometry(*shape, scale)
+            pictures.append(self.picture(self.decode(of_image, geometry), geometry))
         return {"x_hat": torch.cat(pictures)}
 
     # ------------------------------------------------------------------ one image
+
+    @property
+    def kinds(self) -> int:
+        """Strings of an image: of y, and of z if there is a hyperprior."""
+        return 1 if self.hyperprior is None else 2
 
     @kept()
     @torch.no_grad()
@@ -233,7 +245,7 @@ class Codec(CompressionModel):
         """The components that are not the codec's own: what a stream's header has to say."""
         return tuple((part, name) for part, name in self.combination.items() if self.own.get(part) != name)
 
-    def swap(self, **choice: str) -> Self:
+    def swap(self, /, **choice: str) -> Self:
         """The same codec with other components: ``codec.swap(local="attention")``. Weights are shared, not copied.
 
         Raises

@@ -151,7 +151,7 @@ class SharedLatent(Codec):
             "small",
         )
 
-    def swap(self, **choice: str) -> Codec:
+    def swap(self, /, **choice: str) -> Codec:
         """Another combination on the same latent.
 
         Raises

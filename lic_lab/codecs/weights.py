@@ -85,6 +85,7 @@ def load(name: str, quality: int | None = None) -> Codec:
 
 @lru_cache(maxsize=4)
 def _model(path: str, digest: str, name: str) -> Codec:
+    import torch
     from safetensors.torch import load as load_tensors
 
     try:
@@ -99,10 +100,11 @@ def _model(path: str, digest: str, name: str) -> Codec:
             f"{Path(path).name} has digest {found[:12]}, its card says {digest[:12]}: the file is damaged or was "
             "changed; restore it with git checkout"
         )
-    codec = untrained(name)
     try:
-        state = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(data).items()}
-        codec.load_state_dict(state)
+        with torch.inference_mode(False):  # its tensors serve others later
+            codec = untrained(name)
+            state = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(data).items()}
+            codec.load_state_dict(state)
     except (SafetensorError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{Path(path).name} does not hold this codec's weights ({reason})") from None

@@ -87,7 +87,7 @@ class EntropyModel(nn.Module):
         self.selection = {**first, **(selection or {})}
         self.order = self._order()
 
-    def select(self, **choice: str) -> EntropyModel:
+    def select(self, /, **choice: str) -> EntropyModel:
         """The same weights with another selection; nothing is copied, so it costs microseconds.
 
         Raises
@@ -119,6 +119,8 @@ class EntropyModel(nn.Module):
         A raster codes all channels of a position at once, so it has one slice.
         """
         on = list(self.active().values())
+        if sum(isinstance(context, InformedContext) for context in on) > 1:
+            raise ValueError("two components weigh what they find by a distribution without them; only one can")
         in_turn = any(context.in_turn for context in on) or (self.refined_context and len(self.refinements) > 0)
         patterns = {context.pattern for context in on if context.pattern}
         if len(patterns) > 1:
@@ -128,7 +130,9 @@ class EntropyModel(nn.Module):
             pattern = "wavefront"
         if pattern == "wavefront":
             return replace(self.full_order, in_turn=False, pattern=pattern, slices=(self.full_order.M,))
-        return replace(self.full_order, in_turn=self.full_order.in_turn and in_turn, pattern=pattern)
+        if in_turn and not self.full_order.in_turn and len(self.full_order.slices) > 1:
+            raise ValueError("a component looks at earlier slices, and they are coded at once: make the order in_turn")
+        return replace(self.full_order, in_turn=in_turn, pattern=pattern)
 
     def run(
         self,

@@ -36,7 +36,7 @@ class Seen:
     order: CodingOrder
     y_hat: Tensor
     hyper: Tensor
-    _kept: dict[tuple[int, int, tuple[int, ...]], Any] = field(default_factory=dict)
+    _kept: dict[tuple[int, int], tuple[list[int], Any]] = field(default_factory=dict)
     _hyper: dict[int, Tensor] = field(default_factory=dict)
     _grown: list[int] = field(init=False)  # how many steps have added to each slice
     _memories: dict[int, dict[Any, Any]] = field(default_factory=dict)
@@ -57,11 +57,6 @@ class Seen:
         current = self.slice(i)
         return torch.where(self.anchor_mask(), current, torch.zeros_like(current))
 
-    def nonanchors(self, i: int) -> Tensor:
-        """Slice i with zeros at the anchors: (B, S, H, W). Non-anchors must be decoded."""
-        current = self.slice(i)
-        return torch.where(self.anchor_mask(), torch.zeros_like(current), current)
-
     def anchor_mask(self) -> Tensor:
         """Boolean (H, W), True at anchors."""
         H, W = self.y_hat.shape[-2:]
@@ -80,10 +75,10 @@ class Seen:
 
         For features that no part of slice i enters.
         """
-        key = (id(owner), i, tuple(self._grown[:i]))
-        if key not in self._kept:
-            self._kept[key] = compute()
-        found: T = self._kept[key]
+        key, grown = (id(owner), i), self._grown[:i]
+        if key not in self._kept or self._kept[key][0] != grown:
+            self._kept[key] = grown, compute()
+        found: T = self._kept[key][1]
         return found
 
     def memory(self, owner: object) -> dict[Any, Any]:

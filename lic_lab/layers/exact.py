@@ -37,6 +37,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lic_lab.layers.exact_forms import FORMS, InexactError, on_grid
+from lic_lab.layers.fixed_point import weights_kept
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def exact() -> Iterator[None]:
     InexactError
         At an operation without an exact form, or with arguments for which it has none.
     """
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _Exact():
+    with weights_kept(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _Exact():
         yield
 
 
@@ -115,14 +116,19 @@ def _moved(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 
 MOVES = frozenset(
     """
-    __get__ __getitem__ __setitem__ __len__ __bool__ __index__ __invert__ __and__ __or__ __iter__ __hash__ arange
+    __get__ __getitem__ __setitem__ __len__ __index__ __invert__ __and__ __or__ __iter__ __hash__ arange
     new_zeros new_empty new_full new_ones zeros zeros_like ones ones_like empty empty_like full full_like tensor view
     view_as reshape flatten unflatten permute transpose movedim t squeeze unsqueeze expand expand_as contiguous clone
     detach copy_ cat stack split chunk unbind narrow select meshgrid index_select index_copy index_copy_ gather take
     where masked_fill masked_fill_ fill_ zero_ roll flip repeat repeat_interleave pad pixel_shuffle pixel_unshuffle
-    unfold to double float bool cpu cuda numpy numel size stride dim any all nonzero is_floating_point logical_and
-    logical_or logical_not isnan isfinite storage_offset data_ptr get_device is_contiguous reparametrised
+    unfold to double float cpu cuda numpy numel size stride dim is_floating_point isnan isfinite storage_offset
+    data_ptr get_device is_contiguous reparametrised
     """.split()
 )
 # What these return was there before, or is whole, or leaves for Python.
-COMPARISONS = frozenset("amax amin max min equal unique int long item tolist __int__ __float__".split())
+COMPARISONS = frozenset(
+    """
+    amax amin max min equal unique int long bool item tolist __int__ __float__ __bool__ any all nonzero logical_and
+    logical_or logical_not
+    """.split()
+)

@@ -235,12 +235,13 @@ def _shares(x: Tensor, dim: int, factor: Tensor | None = None) -> Tensor:
 def _sum(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     if not input.is_floating_point():
         return torch.sum(input, dim, keepdim)
-    return _settled(operand(input).sum(dim, keepdim))  # of up to 2^30 numbers
+    return _settled(operand(input, DIGITS - input.numel().bit_length()).sum(dim, keepdim))
 
 
 def _mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    total = _sum(input, dim, keepdim)
-    return to_grid_(_quotient(total, input.numel() // max(1, total.numel())))
+    n = input.numel() // max(1, input.sum(dim, keepdim).numel())
+    total = operand(input, DIGITS - n.bit_length()).sum(dim, keepdim)
+    return to_grid_(_quotient(total, n))
 
 
 def _quotient(a: Tensor, b: Tensor | float) -> Tensor:
@@ -359,6 +360,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "pow": _pow,
     "clamp": _clamp,
     "clamp_min": lambda input, min, *, into=None: _clamp(input, min, into=into),
+    "clamp_max": lambda input, max, *, into=None: _clamp(input, max=max, into=into),
     "relu": _relu,
     "leaky_relu": _leaky_relu,
     "threshold": _threshold,
@@ -366,7 +368,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "gelu": _gelu,
     "tanh": _unary(_hyperbolic_tangent),
     "div": _binary(_quotient),
-    "rdiv": _binary(lambda a, b: _quotient(torch.full_like(a, b), a)),
+    "rdiv": _binary(lambda a, b: _quotient(torch.full((), b, dtype=torch.float64, device=a.device), a)),
     "remainder": _whole(torch.remainder, "the remainder"),
     "floor_divide": _whole(torch.floor_divide, "the quotient rounded down"),
     **{name: _unary(getattr(torch, name)) for name in ("neg", "abs", "sign", "round", "floor", "ceil", "square")},

@@ -7,12 +7,14 @@ exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 DIGITS = 53  # bits of a float64's mantissa
 GRID = 12  # bits of a tensor after the point
@@ -67,18 +69,32 @@ def finest(weight: Tensor, sums: Callable[[Tensor], Tensor], bits: int = BITS) -
     return to_grid(weight, min(FINEST, FINEST + DIGITS - bits - 1 - longest.bit_length()))
 
 
-_prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_prepared: ContextVar[dict[Any, tuple[Tensor, Tensor]] | None] = ContextVar("lic_lab_prepared", default=None)
+
+
+@contextmanager
+def weights_kept() -> Iterator[None]:
+    """Prepare each weight once within the outermost block, in which none may change.
+
+    No longer: torch does not tell of every change (a fused optimizer's step, `.data`, NumPy's).
+    """
+    if _prepared.get() is not None:
+        yield
+        return
+    token = _prepared.set({})
+    try:
+        yield
+    finally:
+        _prepared.reset(token)
 
 
 def prepared(weight: Tensor, prepare: Callable[[Tensor], Tensor], name: str) -> Tensor:
-    """``prepare(weight)``, kept by `name` while the weight's tensor lives and does not change."""
-    owner = weight if weight._base is None else weight._base
-    of_owner = _prepared.setdefault(owner, {})
-    if of_owner.get("version") != owner._version:
-        of_owner.clear()
-        of_owner["version"] = owner._version
-    key = (name, tuple(weight.shape), weight.stride(), weight.storage_offset(), str(weight.device))
-    if key not in of_owner:
-        of_owner[key] = prepare(weight)
-    found: Tensor = of_owner[key]
-    return found
+    """``prepare(weight)``, made once by `name` within `weights_kept`."""
+    kept = _prepared.get()
+    if kept is None:
+        return prepare(weight)
+    owner = weight if weight._base is None else weight._base  # each call has a view of its own
+    key = (name, id(owner), tuple(weight.shape), weight.stride(), weight.storage_offset())
+    if key not in kept:
+        kept[key] = owner, prepare(weight)  # while it is kept, nothing else has its id
+    return kept[key][1]

@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lic_lab.layers.exact_forms import FORMS, InexactError, on_grid
-from lic_lab.layers.fixed_point import weights_kept
+from lic_lab.layers.fixed_point import weights_stay
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def exact() -> Iterator[None]:
     InexactError
         At an operation without an exact form, or with arguments for which it has none.
     """
-    with weights_kept(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _Exact():
+    with weights_stay(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _Exact():
         yield
 
 

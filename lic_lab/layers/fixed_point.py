@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 DIGITS = 53  # bits of a float64's mantissa
 GRID = 12  # bits of a tensor after the point
@@ -69,32 +70,40 @@ def finest(weight: Tensor, sums: Callable[[Tensor], Tensor], bits: int = BITS) -
     return to_grid(weight, min(FINEST, FINEST + DIGITS - bits - 1 - longest.bit_length()))
 
 
-_prepared: ContextVar[dict[Any, tuple[Tensor, Tensor]] | None] = ContextVar("lic_lab_prepared", default=None)
+_prepared: WeakIdKeyDictionary = WeakIdKeyDictionary()
+_compared: ContextVar[set[Any] | None] = ContextVar("lic_lab_compared", default=None)
 
 
 @contextmanager
-def weights_kept() -> Iterator[None]:
-    """Prepare each weight once within the outermost block, in which none may change.
-
-    No longer: torch does not tell of every change (a fused optimizer's step, `.data`, NumPy's).
-    """
-    if _prepared.get() is not None:
+def weights_stay() -> Iterator[None]:
+    """Within the outermost block no weight changes: each is compared once with what it was when it was prepared."""
+    if _compared.get() is not None:
         yield
         return
-    token = _prepared.set({})
+    token = _compared.set(set())
     try:
         yield
     finally:
-        _prepared.reset(token)
+        _compared.reset(token)
 
 
 def prepared(weight: Tensor, prepare: Callable[[Tensor], Tensor], name: str) -> Tensor:
-    """``prepare(weight)``, made once by `name` within `weights_kept`."""
-    kept = _prepared.get()
-    if kept is None:
-        return prepare(weight)
+    """``prepare(weight)``, kept by `name` while the weight's tensor lives and has the numbers that it had.
+
+    They are compared, since torch's count of changes misses some: a fused optimizer's step, `.data`, NumPy's.
+    """
     owner = weight if weight._base is None else weight._base  # each call has a view of its own
-    key = (name, id(owner), tuple(weight.shape), weight.stride(), weight.storage_offset())
-    if key not in kept:
-        kept[key] = owner, prepare(weight)  # while it is kept, nothing else has its id
-    return kept[key][1]
+    key = (name, tuple(weight.shape), weight.stride(), weight.storage_offset())
+    kept, compared = _prepared.setdefault(owner, {}), _compared.get()
+    if key in kept and compared is not None and (id(owner), key) in compared:
+        return kept[key][1]
+    if key not in kept or not _same(kept[key][0], weight):
+        kept[key] = weight.detach().clone(), prepare(weight)
+    if compared is not None:
+        compared.add((id(owner), key))
+    found: Tensor = kept[key][1]
+    return found
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)

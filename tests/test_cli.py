@@ -76,9 +76,9 @@ def test_a_file_comes_back_as_the_picture_that_trace_shows(untrained_weights, ph
     assert cli.main(["decompress", str(coded), "-o", str(decoded)]) == 0
     assert "101 x 75" in capsys.readouterr().out
     shown = lab.trace(lab.load("mlic+"), photograph).x_hat.astype(int)
-    difference = np.abs(np.asarray(Image.open(decoded)) - shown)  # the trace's LRP is computed in float32
+    difference = np.abs(np.asarray(Image.open(decoded)) - shown)  # the trace is computed in float32
     assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01
+    assert (difference > 0).mean() < 0.02
     assert cli.main(["info", str(coded), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["codec"], told["quality"], told["components"]) == ("mlic+", 2, {})
@@ -114,10 +114,10 @@ def test_complexity_counts_what_the_library_counts(capsys):
     assert [codec["codec"] for codec in found] == ["mean-scale", "hyperprior"]
     for codec in found:
         assert {"size", "height", "width", "deconvolutions", "modules", "totals"} < set(codec)
-        expected = complexity(registry.create(codec["codec"], "small"), 128, 128)
+        expected = complexity(registry.create(codec["codec"], "small"), 100, 65)
         for row, counted in zip(codec["modules"], expected, strict=True):
             assert (row["module"], row["macs"]) == (counted["module"], counted["macs"])
-            assert row["macs_per_pixel"] == pytest.approx(counted["macs"] / 6500)  # of the image, not of its padding
+            assert row["macs_per_pixel"] == pytest.approx(counted["macs"] / 6500)
         of = {row["module"]: row["macs"] for row in codec["modules"]}
         assert codec["totals"]["all"]["macs"] == sum(of.values())
         assert codec["totals"]["encoder"]["macs"] == sum(of.values()) - of["g_s"]

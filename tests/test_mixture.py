@@ -163,7 +163,7 @@ def test_the_weights_are_the_softmax_with_log_s_and_log_u_added_to_the_second(tr
             seen = [given[slot] for slot in ("local", "reference", "hyper")[: k + 1]]
             stage = stage + net(torch.cat((*seen, stage) if k else seen, 1))
             logits.append(stage[:, 2 * M :])
-        mu, log_sigma, weight = g_ep("raster", 0, given)
+        mu, log_sigma, weight = g_ep("raster", 0, given, given["trust"])
     assert mu.shape == log_sigma.shape == weight.shape == (2, M, n, 3)
     logits[1] = logits[1] + np.log(max(trust, TRUST_MIN))
     torch.testing.assert_close(weight, torch.stack(logits, -1).softmax(-1))

@@ -21,6 +21,7 @@ from lic_lab.entropy import gaussian
 from lic_lab.entropy.order import Part, Step
 from lic_lab.entropy.rans import Encoder
 from lic_lab.layers import exact as module
+from lic_lab.layers import exact_forms, winograd
 from lic_lab.layers.attention import attend
 from lic_lab.layers.exact import exact
 from lic_lab.layers.fixed_point import BITS, GRID, finest, to_grid
@@ -97,6 +98,22 @@ def test_the_order_of_summation_does_not_matter(name: str) -> None:
             if a.dim() == 4:
                 assert torch.equal(product(a.contiguous(memory_format=torch.channels_last), b), expected)
                 assert torch.equal(product(torch.cat((a, -a)), b)[:1], expected)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_numbers_too_large_count_as_the_largest(name: str) -> None:
+    """Then no sum grows too large for them."""
+    product, left, right, _, _ = PRODUCTS[name]
+    torch.manual_seed(0)
+    a, b = torch.randn(left), torch.randn(right)
+    if name == "attend":  # whose weights are never large
+        a, b = a.abs() / a.abs().sum(1, keepdim=True), 1e12 * b.sign()
+        larger = a, 10 * b
+    else:
+        a = 1e12 * a.sign()
+        larger = 10 * a, b
+    with torch.no_grad(), exact():
+        assert torch.equal(product(*larger), product(a, b))
 
 
 @contextmanager
@@ -346,15 +363,49 @@ def test_the_picture_is_near_what_float64_gives(name: str) -> None:
     torch.testing.assert_close(found, expected, atol=2e-3 * float(expected.abs().max()), rtol=0)
 
 
+@torch.no_grad()
+def reordered(g_s: nn.Module, order: Tensor) -> nn.Module:
+    """`g_s` for a latent whose channels are in another order: so are the terms of the sums over them."""
+    g_s = deepcopy(g_s)
+    if isinstance(g_s, conv.Synthesis):
+        inputs, outputs = [g_s[0]], []
+    else:
+        first, second = g_s.network[0], g_s.network[1]  # `first` adds the latent to its last convolution
+        inputs, outputs = [first.conv1, second.subpel_conv[0], second.upsample[0], g_s.linear_path], [first.conv2]
+    for layer in inputs:
+        layer.weight.copy_(layer.weight.index_select(0 if isinstance(layer, nn.ConvTranspose2d) else 1, order))
+    for layer in outputs:
+        layer.weight.copy_(layer.weight[order])
+        layer.bias.copy_(layer.bias[order])
+    return g_s
+
+
+@contextmanager
+def small_pieces() -> Iterator[None]:
+    """Convolutions in bands of one row of tiles, the rest in blocks of seven numbers, all by two threads."""
+    with pytest.MonkeyPatch.context() as patch, number_of_threads(2):
+        for module, name, number in (
+            (winograd, "BAND", 1),
+            (winograd, "WORTH_THREADS", 0),
+            (exact_forms, "LARGE", 1),
+            (exact_forms, "BLOCK", 7),
+        ):
+            assert hasattr(module, name)
+            patch.setattr(module, name, number)
+        yield
+
+
 @pytest.mark.parametrize("name", SYNTHESES)
 def test_the_picture_is_the_same_under_every_condition(name: str) -> None:
-    """Threads, libraries, layouts, alone or in a batch, and with a latent's channels in another order."""
+    """Threads, libraries, pieces, layouts, alone or in a batch, and with the latent's channels in another order."""
     g_s, y_hat = synthesis(name)
     with number_of_threads(1):
         expected = picture(g_s, y_hat)
-    for words, condition in CONDITIONS.items():
+    for words, condition in {**CONDITIONS, "small pieces": small_pieces}.items():
         with condition():
             assert torch.equal(picture(g_s, y_hat), expected), words
+    order = torch.randperm(y_hat.shape[1], generator=torch.Generator().manual_seed(0))
+    assert torch.equal(picture(reordered(g_s, order), y_hat[:, order]), expected)
     assert torch.equal(picture(g_s, y_hat.to(memory_format=torch.channels_last)), expected)
     assert torch.equal(picture(g_s.to(memory_format=torch.channels_last), y_hat), expected)
     assert torch.equal(torch.cat([picture(g_s, image) for image in y_hat.split(1)]), expected)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 
 import pytest
 import torch
 import torch.nn.functional as F
-from test_exact import noise, number_of_threads
+from test_exact import noise, number_of_threads, small_pieces
 from torch import Tensor, nn
 
+from lic_lab.layers import exact_forms
 from lic_lab.layers.exact import exact
 from lic_lab.layers.exact_forms import SQUARE, InexactError
 from lic_lab.layers.fixed_point import GRID, finest, power_below, root_, to_grid
@@ -52,6 +54,8 @@ SPELLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "torch.amax(dim=, keepdim=)": lambda x, y: torch.amax(input=x, dim=(2, 3), keepdim=True),
     "sum": lambda x, y: torch.sum(input=x, dim=(2, 3), keepdim=True),
     "x.sum()": lambda x, y: x.sum(),
+    "sum of large numbers": lambda x, y: (1e5 * x).sum((1, -1)),
+    "mean of large numbers": lambda x, y: (1e5 * x).mean(-1),
     "mean": lambda x, y: x.mean(dim=1, keepdim=True),
     "relu": lambda x, y: F.relu(input=x, inplace=False),
     "nn.LeakyReLU": lambda x, y: nn.LeakyReLU(0.3)(x),
@@ -88,6 +92,8 @@ def test_an_operation_is_right_however_it_is_spelled(spelling: str) -> None:
     with torch.no_grad():
         with exact():
             found = compute(X.clone(), Y.clone())
+        with exact(), small_pieces():
+            assert torch.equal(compute(X.clone(), Y.clone()), found)
         torch.testing.assert_close(found.double(), compute(X, Y).double(), atol=2.0**-GRID, rtol=2.0**-11)
 
 
@@ -117,19 +123,29 @@ IN_PLACE: dict[str, Callable[[Tensor, Tensor], object]] = {
 }
 
 
-@pytest.mark.parametrize("size", [6, 400], ids=["small", "in blocks"])
+@pytest.mark.parametrize("pieces", [nullcontext, small_pieces], ids=["whole", "in blocks"])
 @pytest.mark.parametrize("spelling", IN_PLACE)
-def test_an_operation_in_place_writes_to_what_the_tensor_is_a_view_of(spelling: str, size: int) -> None:
-    change, other = IN_PLACE[spelling], grid(size, size, seed=1)
-    before, found, expected = (grid(3, size, size) for _ in range(3))
+def test_an_operation_in_place_writes_to_what_the_tensor_is_a_view_of(
+    spelling: str, pieces: Callable[[], AbstractContextManager[None]]
+) -> None:
+    change, other = IN_PLACE[spelling], grid(6, 8, seed=1)
+    before, found, expected = (grid(3, 6, 8) for _ in range(3))
     with torch.no_grad():
-        with exact():
+        with exact(), pieces():
             change(found[1], other)
             change(found[2, :, ::2], other[:, ::2])
         change(expected[1], other)
         change(expected[2, :, ::2], other[:, ::2])
     assert [torch.equal(*pair) for pair in zip(before, expected, strict=True)] == [True, False, False]
     torch.testing.assert_close(found, expected, atol=2.0**-GRID, rtol=2.0**-11)
+
+
+def test_an_operation_in_place_reads_before_it_writes() -> None:
+    """Of a tensor that shares memory with the one it writes to, torch itself refuses."""
+    found, before = grid(9, 4), grid(9, 4)
+    with torch.no_grad(), exact(), small_pieces():
+        found[1:].add_(found[:-1])
+    assert torch.equal(found[1:], before[1:] + before[:-1])
 
 
 def test_operators_in_place_reach_the_base() -> None:
@@ -320,6 +336,22 @@ def test_layer_norm_is_exact_at_any_scale(shape: tuple[int, ...], scale: float) 
             assert torch.equal(shuffled(x[..., p]), found[..., p])
             assert torch.equal(torch.cat([layer(row) for row in x.split(1)]), found)
         torch.testing.assert_close(found, layer.double()(x), atol=2.0**-GRID, rtol=1e-5)
+
+
+def test_layer_norm_s_sums_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the largest numbers and of any: by exact fractions."""
+    sums: list[Tensor] = []
+    quotient = exact_forms._quotient
+    monkeypatch.setattr(exact_forms, "_quotient", lambda a, n: sums.append(a.clone()) or quotient(a, n))
+    x = torch.cat((grid(4, 96), 2.0**33 - grid(4, 96), -(2.0**33) * torch.ones(1, 96)))
+    with torch.no_grad(), exact():
+        F.layer_norm(x, (96,))
+    for row, total in zip(x.tolist(), sums[0].flatten().tolist(), strict=True):
+        assert Fraction(total) == sum(map(Fraction, row))
+    bits = (53 - (96).bit_length()) // 2
+    squares = sums[1] * 2.0 ** (2 * bits)  # in steps, of which a number has less than 2^bits
+    assert torch.equal(squares, squares.round())
+    assert 2**45 < squares.max() < 2**53
 
 
 def test_layer_norm_of_equal_numbers_is_the_bias() -> None:

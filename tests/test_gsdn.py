@@ -108,6 +108,12 @@ def test_every_gdn_of_a_transform_is_replaced_and_its_output_stays(name: str) ->
     assert to_gsdn(transform) == 0
 
 
+def test_compressai_s_gdn_is_replaced_too() -> None:
+    found = nn.Sequential(GDN(C), nn.Sequential(nn.ReLU(), GDN(C, inverse=True)))
+    assert to_gsdn(found) == 2
+    assert type(found[0]) is type(found[1][1]) is GSDN
+
+
 def test_a_trained_codec_gives_the_same_picture() -> None:
     """The first stage of the global reference's training: the shared latent's weights, if they are there."""
     try:

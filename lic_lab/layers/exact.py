@@ -116,7 +116,7 @@ def _moved(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
 
 MOVES = frozenset(
     """
-    __get__ __getitem__ __setitem__ __len__ __index__ __invert__ __and__ __or__ __iter__ __hash__ arange
+    __get__ __getitem__ __setitem__ __len__ __index__ __invert__ __and__ __or__ __iter__ __hash__ __repr__ arange
     new_zeros new_empty new_full new_ones zeros zeros_like ones ones_like empty empty_like full full_like tensor view
     view_as reshape flatten unflatten permute transpose movedim t squeeze unsqueeze expand expand_as contiguous clone
     detach copy_ cat stack split chunk unbind narrow select meshgrid index_select index_copy index_copy_ gather take

@@ -220,13 +220,10 @@ def _shares(x: Tensor, dim: int, factor: Tensor | None = None) -> Tensor:
     """f e^x over its sum in `dim`, not rounded; NaN for minus infinities alone, or infinity or NaN, as in torch."""
     x = to_grid(x)
     peak = x.amax(dim, keepdim=True)
-    hopeless = peak.isfinite().logical_not_()
-    if hopeless.any():
-        x, peak = x.masked_fill(hopeless, 0), peak.masked_fill(hopeless, 0)
     e = looked_up("exp", peak - x)
     if factor is not None:
         e = e * factor  # 34 bits after the point
-    return e.div_(e.sum(dim, keepdim=True)).masked_fill_(hopeless, torch.nan)  # the sum of up to 2^19 is exact
+    return e.div_(e.sum(dim, keepdim=True)).masked_fill_(~peak.isfinite(), torch.nan)  # the sum of up to 2^19 is exact
 
 
 # --- Sums ---
@@ -235,13 +232,17 @@ def _shares(x: Tensor, dim: int, factor: Tensor | None = None) -> Tensor:
 def _sum(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     if not input.is_floating_point():
         return torch.sum(input, dim, keepdim)
-    return _settled(operand(input, DIGITS - input.numel().bit_length()).sum(dim, keepdim))
+    return _settled(operand(input, DIGITS - _terms(input, dim).bit_length()).sum(dim, keepdim))
 
 
 def _mean(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
-    n = input.numel() // max(1, input.sum(dim, keepdim).numel())
-    total = operand(input, DIGITS - n.bit_length()).sum(dim, keepdim)
-    return to_grid_(_quotient(total, n))
+    return to_grid_(_quotient(_sum(input, dim, keepdim), _terms(input, dim)))
+
+
+def _terms(input: Tensor, dim: Any) -> int:
+    """How many numbers each sum has."""
+    dims = range(input.dim()) if dim is None or dim == () else (dim,) if isinstance(dim, int) else dim
+    return math.prod(input.shape[d] for d in dims)
 
 
 def _quotient(a: Tensor, b: Tensor | float) -> Tensor:

@@ -4,9 +4,9 @@
 
 Without images, scikit-image's photographs. `bits_percent` compares the strings, coder's overhead included, with the
 float32 estimate. `seconds` are medians: of the entropy part, the float32 loop (estimate) and exact decoding; of g_s, in
-float32 and exactly; and of `lab.decode` as a whole, with the former as it would be with g_s in float32. `picture` compares
-g_s of one latent, exactly and in float32: PSNR lost, and the share of 8-bit samples that differ. Each picture is decoded
-by one thread too, and has to be the same.
+float32 and exactly; and of `lab.decode` as a whole, and as it would be with g_s in float32. `picture` compares g_s of
+one latent, exactly and in float32: PSNR lost, and the share of 8-bit samples that differ. Each picture is decoded by
+one thread too, and has to be the same.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def main() -> None:
     percents, lost, differ = [], [], []
     seconds = {name: [] for name in ("entropy, float32", "entropy", "g_s, float32", "g_s", "decode")}
 
-    def timed(name, work):
+    def timed(name, work, *given):
         start = time.perf_counter()
-        found = work()
+        found = work(*given)
         seconds[name].append(time.perf_counter() - start)
         return found
 
@@ -57,12 +57,12 @@ def main() -> None:
         shape = coded.geometry
         with torch.no_grad():
             y, _ = codec.analyse(x)
-            side, estimate = timed("entropy, float32", lambda: estimated(codec, y))
-            y_hat = timed("entropy", lambda: codec.decode(coded.strings, shape))
+            side, estimate = timed("entropy, float32", estimated, codec, y)
+            y_hat = timed("entropy", codec.decode, coded.strings, shape)
             assert torch.equal(y_hat, coded.y_hat)
-            rough = to_uint8(timed("g_s, float32", lambda: codec.synthesise(y_hat.float(), shape)))
-            picture = to_uint8(timed("g_s", lambda: codec.picture(y_hat, shape)))
-        assert np.array_equal(timed("decode", lambda: lab.decode(data)), picture)
+            rough = to_uint8(timed("g_s, float32", codec.synthesise, y_hat.float(), shape))
+            picture = to_uint8(timed("g_s", codec.picture, y_hat, shape))
+        assert np.array_equal(timed("decode", lab.decode, data), picture)
         torch.set_num_threads(1)
         assert np.array_equal(lab.decode(data), picture)
         torch.set_num_threads(args.threads)

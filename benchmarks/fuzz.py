@@ -5,8 +5,8 @@
 A stream of a small photograph is cut, flipped, spliced, extended, and its fields are forged. Some mutants keep their
 wrong checksum; many get a right one, so that they reach the checks behind it; one in a hundred is forged in its strings
 alone, so that the entropy coder runs on bytes that no encoder wrote. Of all streams `--pictures` are right up to the
-latent: only the picture's checksum is another, or g_s is given a latent that differs in one symbol from the one that the
-checksum was made of. The process's memory is watched; a crash or a hang ends the run.
+latent, and the picture's checksum is another: of the picture of a latent that differs in one symbol by one, or any
+number. The process's memory is watched; a crash or a hang ends the run.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--codec", default="mlic+")
     parser.add_argument("--quality", type=int, default=2)
-    parser.add_argument("--side", type=int, default=48, help="pixels of the photograph")
+    parser.add_argument("--side", type=int, default=20, help="pixels of the photograph")
     args = parser.parse_args()
     rng = random.Random(args.seed)
     codec = lab.load(args.codec, args.quality)

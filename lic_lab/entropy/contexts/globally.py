@@ -121,7 +121,7 @@ class GlobalContext(Context):
             qp = _heads(q[:, :, r, c], at, self.heads)
             kp = _heads(k[:, :, r, c], to, self.heads)
             vp = _heads(v[:, :, r, c], to, self.heads)
-            weights = masked_softmax((qp * qp.shape[2] ** -0.5).mT @ kp, hidden)  # (B, heads, queries, keys)
+            weights = masked_softmax((qp * (1 / math.sqrt(qp.shape[2]))).mT @ kp, hidden)  # (B, heads, queries, keys)
             tap_attention(name, weights, partial(_places, at, to, hidden, r, c, Grid(H, W)), slice=i)
             attended = attend(weights, vp.mT).mT.reshape(B, S, -1)
             patch = attended.new_zeros(B, S, h * w).index_copy(2, at, attended)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -132,7 +134,7 @@ class AttentionContext(Context):
         table = self.embed[i](y_a).flatten(2).mT  # (B, H W, 3S): a row for each position, so that gathering is fast
         windows = table.index_select(1, cells.flatten()).view(B, n, -1, 3, h, S // h)
         q, k, v = windows.permute(3, 0, 1, 4, 2, 5)  # each (B, n, h, A, S/h)
-        scores = q * (S // h) ** -0.5 @ k.mT + self.bias[i][:, self.relative]  # (B, n, h, A, A)
+        scores = q * (1 / math.sqrt(S // h)) @ k.mT + self.bias[i][:, self.relative]  # (B, n, h, A, A)
         weights = masked_softmax(scores, mask(valid[:, None, None, :]))
         tap_attention(  # all of a window's anchors ask for its centre
             "local",

@@ -18,7 +18,7 @@ from lic_lab.layers.threads import side_by_side
 
 SCALE = 2  # bits: G has halves; four times G g G^T is whole
 GROWTH = 2  # bits by which B^T d B may exceed d: each of its entries adds up four of d's
-BAND = 2**19  # entries of B^T d B, or of what comes of them, at a time: 4 MB
+BAND = 2**20  # entries of B^T d B, or of what comes of them, at a time: 8 MB
 WORTH_THREADS = 2**26  # products
 
 

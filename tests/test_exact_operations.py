@@ -163,6 +163,16 @@ def test_operators_in_place_reach_the_base() -> None:
         v **= 3
 
 
+def test_autograd_can_be_switched_inside() -> None:
+    layer = nn.Linear(7, 3)
+    with exact(), torch.no_grad():
+        found = layer(X)
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
+    with torch.no_grad(), exact():
+        assert torch.equal(layer(X), found)
+
+
 def test_whole_numbers_stay_whole() -> None:
     """Indices are computed as they are; what is cut off to whole numbers is rounded to the grid before."""
     at, nearly = torch.arange(10), torch.tensor([2.0, 3.0]).double() * (1 - 2.0**-24)

@@ -122,7 +122,7 @@ MOVES = frozenset(
     detach copy_ cat stack split chunk unbind narrow select meshgrid index_select index_copy index_copy_ gather take
     where masked_fill masked_fill_ fill_ zero_ roll flip repeat repeat_interleave pad pixel_shuffle pixel_unshuffle
     unfold to double float cpu cuda numpy numel size stride dim is_floating_point isnan isfinite storage_offset
-    data_ptr get_device is_contiguous reparametrised
+    data_ptr get_device is_contiguous reparametrised _set_grad_enabled
     """.split()
 )
 # What these return was there before, or is whole, or leaves for Python.

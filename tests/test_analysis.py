@@ -198,7 +198,7 @@ def test_difference_is_b_less_a(bits: np.ndarray) -> None:
 # --- the grid ----------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 900), st.integers(1, 900), st.integers(1, WHOLE), st.sampled_from([8, 16]))
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(1, WHOLE), st.sampled_from([8, 16]))
 def test_positions_cover_the_picture_and_none_lies_beyond(H: int, W: int, scale: int, stride: int) -> None:
     of = Geometry(H, W, stride, scale)
     for n, count, cell in zip((H, W), of.latent, of.cell, strict=True):

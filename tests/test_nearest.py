@@ -93,7 +93,7 @@ def number_of_threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(memories(), st.integers(1, 9), st.integers(1, 9))
 def test_it_finds_what_brute_force_finds(memory: tuple[Tensor, Tensor], queries: int, keys: int) -> None:
     """The first of equals, in blocks of any size, all at once and in turn."""
@@ -104,7 +104,7 @@ def test_it_finds_what_brute_force_finds(memory: tuple[Tensor, Tensor], queries:
         assert same(in_turn(*memory), expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(memories())
 def test_nothing_in_the_past_is_more_similar(memory: tuple[Tensor, Tensor]) -> None:
     """In exact fractions. A rounded root may choose between parallel vectors, never between others."""
@@ -124,7 +124,7 @@ def vectors_and_times(n: int = 200, D: int = 37, B: int = 2) -> tuple[Tensor, Te
 
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 1000), (1000, 1), (7, 7), (13, 64), (64, 13), (200, 200)])
 def test_the_size_of_the_blocks_does_not_matter(queries: int, keys: int) -> None:
-    memory = vectors_and_times()
+    memory = vectors_and_times(100)
     expected = searched(*memory)
     with blocks(queries, keys):
         assert same(searched(*memory), expected)

@@ -4,10 +4,14 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 # The tests' tensors are small: threads would spend their time on waiting for one another. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("lab", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("lab")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -97,7 +97,7 @@ def test_a_file_cut_off_or_with_something_behind_is_noticed(length, more):
             Bitstream.from_bytes(data)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(
     cut=st.tuples(st.integers(0, len(WHOLE)), st.integers(0, len(WHOLE))),
     insert=st.binary(max_size=12),
@@ -197,7 +197,7 @@ def test_the_limit_of_pixels_can_be_set(untrained_weights, photograph):
     assert lab.decode(data, max_pixels=75 * 101).shape == (75, 101, 3)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     y=st.binary(max_size=400),
     z=st.binary(max_size=40),

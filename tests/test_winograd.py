@@ -18,7 +18,7 @@ from lic_lab.layers.exact import exact
 from lic_lab.layers.fixed_point import BITS, GRID, to_grid
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(*[st.integers(1, n) for n in (2, 9, 6, 40, 7)], st.integers(0, 99), st.sampled_from([1, 2**21]))
 def test_it_is_the_convolution(B, C, O, H, W, seed, band):  # noqa: E741
     """Of numbers on the grid and weights of 10 bits, in bands of one row of tiles or all at once."""

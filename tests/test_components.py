@@ -37,7 +37,7 @@ from lic_lab.layers.masks import beyond_window, checkerboard, window_anchors, wi
 from lic_lab.layers.tap import record
 
 Array = NDArray[np.float64]
-S, H, W, K = 4, 7, 6, 5
+S, H, W, K = 4, 6, 7, 5
 ORDERS = {parity: CodingOrder((S, S, S), True, "checkerboard", parity) for parity in ("odd", "even")}
 
 
@@ -203,7 +203,12 @@ def test_intra_slice_context_is_equations_9_to_11(parity: str, mask: bool) -> No
         far = [(a, b) for a, b in anchors if not mask or max(abs(a - i), abs(b - j)) > K // 2]
         if far:
             attended[:, i, j] = attend(q[:, i, j], [k[:, a, b] for a, b in far], [v[:, a, b] for a, b in far], 2)
-    agree(context, seen, 2, step, refined(context, 2, attended, v, parity))
+    beside = np.zeros((S, H, W))  # Eq. 10's values: of the anchor in the same pair of columns, at the end the one before
+    for i, j in nonanchors(parity):
+        pair = j + 1 if j % 2 == 0 and j + 1 < W else j - 1
+        assert is_anchor(i, pair, parity)
+        beside[:, i, j] = v[:, i, pair]
+    agree(context, seen, 2, step, refined(context, 2, attended, beside, parity))
 
 
 @pytest.mark.parametrize("parity", ["odd", "even"])

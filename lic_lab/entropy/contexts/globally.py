@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic_lab.entropy.contexts.base import Context
@@ -77,6 +78,21 @@ def _heads(grid: Tensor, positions: Tensor, heads: int) -> Tensor:
     return values.view(len(grid), heads, -1, len(positions))
 
 
+def beside(grid: Tensor) -> Tensor:
+    """Each position's neighbour in the pair of columns 2k and 2k + 1; at the end of an odd row the one before it.
+
+    On a checkerboard every non-anchor gets the anchor beside it. MLIC++'s released code pairs them so when it squeezes
+    anchors and non-anchors to half the width. Where the latent is one column wide there is none: zeros.
+
+    >>> beside(torch.arange(5.0).view(1, 1, 1, 5)).flatten().tolist()
+    [1.0, 0.0, 3.0, 2.0, 3.0]
+    """
+    B, S, H, W = grid.shape
+    if W % 2:
+        grid = torch.cat((grid, grid[..., W - 2 : W - 1] if W > 1 else torch.zeros_like(grid)), 3)
+    return grid.view(B, S, H, -1, 2).flip(4).reshape(B, S, H, -1)[..., :W]
+
+
 def _places(at: Tensor, to: Tensor, hidden: Mask | None, rows: slice, columns: slice, grid: Grid) -> Places:
     """Where the queries `at` and the keys `to` of a patch lie in the latent."""
     width = columns.stop - columns.start
@@ -138,7 +154,8 @@ class IntraSliceContext(GlobalContext):
     """g_gc,intra: the previous slice's attention map, applied to the current slice's anchors (Eq. 9-11).
 
     Queries are the non-anchors of slice i-1, keys its anchors, values the anchors of slice i. Pairs inside the local
-    receptive field are masked (Fig. 10) unless ``mask=False``, the ablation of Table 5.
+    receptive field are masked (Fig. 10) unless ``mask=False``, the ablation of Table 5. Eq. 10 adds the values, which
+    lie at anchors, to what was attended, which lies at non-anchors: each non-anchor gets the value `beside` it.
     """
 
     def __init__(
@@ -163,7 +180,7 @@ class IntraSliceContext(GlobalContext):
         v = self.embed_v[i - 1](seen.anchors(i)) * anchors
         name = "intra" if self.mask else "intra-unmasked"
         attended = self._attend(name, i, q, k, v, self.pairs)
-        return self._finish(i, attended, v, step)
+        return self._finish(i, attended, beside(v), step)
 
     @torch.no_grad()
     def start(self, scale: Tensor) -> None:

@@ -11,7 +11,8 @@ calls `analyse` and `synthesise`, and hands the `Geometry` from the one to the o
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -28,6 +29,44 @@ from lic_lab.image import pad
 from lic_lab.layers.exact import exact
 from lic_lab.layers.memory import kept
 from lic_lab.layers.tap import tap
+
+
+@contextmanager
+def undisturbed(*modules: nn.Module) -> Iterator[None]:
+    """Context in which results depend on what modules hold, and not on how torch or they happen to be set.
+
+    Inside, all of `modules` and their submodules are in evaluation mode; autocast, autograd and inference mode are off;
+    new tensors are float32 and on the CPU unless they say otherwise. Afterwards all is as it was, each submodule in the
+    mode it had. (A tensor that was made in inference mode can be read inside, but not changed in place: clone it.)
+    """
+    trained = [m for module in modules for m in module.modules() if m.training]
+    dtype = torch.get_default_dtype()
+    with ExitStack() as settings:
+        settings.enter_context(torch.inference_mode(False))
+        settings.enter_context(torch.no_grad())
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device):
+                settings.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            settings.enter_context(torch.device("cpu"))
+        if dtype != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            settings.callback(torch.set_default_dtype, dtype)
+        for module in trained:
+            module.training = False
+            settings.callback(setattr, module, "training", True)
+        yield
+
+
+def unwrapped(model: object) -> object:
+    """The model inside of what torch.compile or (Distributed)DataParallel made of it; anything else as it is."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
 
 
 class Codec(CompressionModel):
@@ -299,4 +338,4 @@ class CodedImage:
     y_hat: Tensor
 
 
-__all__ = ["Coded", "CodedImage", "Codec", "Side"]
+__all__ = ["Coded", "CodedImage", "Codec", "Side", "undisturbed", "unwrapped"]

@@ -13,7 +13,8 @@ from lic_lab.codecs.codec import Codec
 from lic_lab.codecs.shared import SharedLatent, combinations
 from lic_lab.entropy.model import EntropyModel
 
-PHOTOGRAPHS = {"astronaut": (60, 150), "chelsea": (20, 90), "coffee": (80, 130)}  # name -> top left of the crop
+# name -> top left of the crop
+PHOTOGRAPHS = {"astronaut": (60, 150), "chelsea": (20, 90), "coffee": (80, 130), "retina": (300, 300)}
 COMBINATIONS = combinations()
 CODED = tuple(name for name in registry.names() if name != "factorized")  # those with an EntropyModel
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections.abc import Callable
 
@@ -59,6 +60,27 @@ def test_codecs(name: str) -> None:
 def test_combinations(combination: dict[str, str]) -> None:
     for size in SIZES:
         check(lively("shared").swap(**combination), photograph("coffee", *size))
+
+
+@pytest.mark.skipif("LIC_LAB_LARGE" not in os.environ, reason="set LIC_LAB_LARGE to code large pictures: some minutes")
+@pytest.mark.parametrize("size", [(333, 517), (600, 400)])
+@pytest.mark.parametrize("codec", [*registry.names(), *({**c} for c in COMBINATIONS)], ids=lambda c: str(c))
+def test_large_pictures(codec: str | dict[str, str], size: tuple[int, int]) -> None:
+    """The laws, and the same picture from one thread and from two."""
+    one = lively(codec) if isinstance(codec, str) else lively("shared").swap(**codec)
+    x = photograph("retina", *size)
+    check(one, x)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        coded = one.encode(x)
+        picture = to_uint8(one.picture(coded.y_hat, coded.geometry))
+        torch.set_num_threads(2)
+        assert one.encode(x).strings == coded.strings
+        y_hat = one.decode(coded.strings, coded.geometry)
+        assert np.array_equal(to_uint8(one.picture(y_hat, coded.geometry)), picture)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_only_what_lies_on_the_picture_is_coded() -> None:

@@ -63,7 +63,8 @@ class MLIC(Codec):
             {"first": {slot: widths[slot] for slot in ("hyper", "channel")}, "second": widths},  # Eq. 4, Eq. 5
             hidden=(320, 256, 128),  # [released code of MLIC++]
         )
-        lrp = LatentResidualPrediction(order, 2 * M, hidden=(224, 128), split=True)  # [released code of MLIC++]
+        # Widths and halves [released code of MLIC++]; all 2M channels of Phi_h, of which the release reads M [ours].
+        lrp = LatentResidualPrediction(order, 2 * M, hidden=(224, 128), split=True)
         super().__init__(
             Analysis((N, N, N), M),
             Synthesis((N, N, N), M),

@@ -122,8 +122,8 @@ class Progressive(nn.Module):
         (mu_2, sigma_2) = (mu_1, sigma_1) + net_2(local, reference, mu_1, sigma_1)
         (mu_3, sigma_3) = (mu_2, sigma_2) + net_3(local, reference, hyper, mu_2, sigma_2)          this one is coded
 
-    sigma stands for its logarithm. That features and predictions are handed on is the paper's; that they are added
-    is ours. One slice.
+    sigma stands for its logarithm, so that a stage multiplies the sigma before it. That features and predictions are
+    handed on is the paper's; the logarithm and that they are added are ours. One slice.
 
     The authors' code has the three as components of a mixture instead. Each network also gives a logit l_k, and
 

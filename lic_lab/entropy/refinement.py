@@ -19,7 +19,8 @@ class LatentResidualPrediction(nn.Module):
     ----------
     order : CodingOrder
     hyper_channels : int
-        Channels of Phi_h to read, counted from its end: all of them, or the means' half (Minnen and Singh 2020).
+        Channels of Phi_h to read, counted from its end: the means' half [released code of Minnen and Singh 2020, of
+        MLIC++], or all of them [ours, in MLIC: Phi_h there is not split into means and scales].
     hidden : sequence of two int
         Widths of the first two convolutions: (224, 128) [released code of MLIC++].
     split : bool

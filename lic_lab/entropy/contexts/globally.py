@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lic_lab.entropy.contexts.base import Context
@@ -101,7 +100,11 @@ def _places(at: Tensor, to: Tensor, hidden: Mask | None, rows: slice, columns: s
 
 
 class GlobalContext(Context):
-    """What the intra- and the inter-slice context share: patches, refinement and feed-forward."""
+    """What the intra- and the inter-slice context share: patches, refinement and feed-forward.
+
+    A linear layer takes the S channels of Eq. 10 and 13 to the 2S of the other contexts before Eq. 11 and 14 [ours]:
+    the paper's FFN has as many channels as it adds to.
+    """
 
     pattern = "checkerboard"
     in_turn = True
@@ -154,8 +157,11 @@ class IntraSliceContext(GlobalContext):
     """g_gc,intra: the previous slice's attention map, applied to the current slice's anchors (Eq. 9-11).
 
     Queries are the non-anchors of slice i-1, keys its anchors, values the anchors of slice i. Pairs inside the local
-    receptive field are masked (Fig. 10) unless ``mask=False``, the ablation of Table 5. Eq. 10 adds the values, which
-    lie at anchors, to what was attended, which lies at non-anchors: each non-anchor gets the value `beside` it.
+    receptive field are masked (Fig. 10) unless ``mask=False``, the ablation of Table 5. That field is K x K here
+    whatever the local context [ours]: a stack of three reaches 13 x 13, checkerboard attention 9 x 9.
+
+    Eq. 10 adds the values, which lie at anchors, to what was attended, which lies at non-anchors: each non-anchor gets
+    the value `beside` it.
     """
 
     def __init__(

@@ -4,9 +4,9 @@ For a target position i, its decoded neighbours are compared with those of every
 
     r_ij = <q_i / |q_i|, q_j / |q_j|>,    j* = argmax_j r_ij,    S_i = r_ij*,    U_i = mean over channels of p(y_hat_j*)
 
-and the window of the best one goes through a masked convolution; its output is multiplied by S_i and U_i (Fig. 5). p
-is the probability of the decoded symbols without the reference: under (mu_1, sigma_1), which in Qian et al. knows the
-local context alone.
+and the window of the best one goes through a masked convolution; its output is multiplied by S_i and U_i (Fig. 5),
+through which no gradient passes [ours]. p is the probability of the decoded symbols without the reference: under
+(mu_1, sigma_1), which in Qian et al. knows the local context alone.
 
 In raster order q is the masked K x K window (left and above), and the past is what earlier wavefronts decoded: the
 scan's past without a wedge to the upper right, which a wavefront decodes at the same time [ours]. Training and coding

@@ -25,7 +25,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 class Photographs:
     """A folder of images as one flat uint8 array.
 
-    The decoded images are kept in the cache as one file a folder, for as long as the folder is there and unchanged.
+    The decoded images are kept in the cache as one file a folder, for as long as the folder is there and its files have
+    the same bytes.
 
     Parameters
     ----------
@@ -33,6 +34,11 @@ class Photographs:
         Searched for images, not recursively.
     smallest : int
         Images with a shorter side than this are left out.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the files' bytes, wherever the folder is.
 
     Raises
     ------
@@ -45,7 +51,7 @@ class Photographs:
         found = sorted(p for p in folder.glob("*") if p.suffix.lower() in SUFFIXES)
         if not found:
             raise FileNotFoundError(f"no images in {folder}; give a folder of {', '.join(SUFFIXES)} files")
-        pack = _packed(folder, found)
+        pack, self.digest = _packed(folder, found)
         header, start = _header(pack)
         sizes = np.array(header["sizes"], dtype=np.int64)  # (images, 2)
         starts = np.cumsum(sizes.prod(1) * 3) - sizes.prod(1) * 3
@@ -80,16 +86,19 @@ class Photographs:
         return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
-def _packed(folder: Path, found: list[Path]) -> Path:
-    """The cache's file of these images: a line of JSON that says what they are, then their pixels.
+def _packed(folder: Path, found: list[Path]) -> tuple[Path, str]:
+    """The cache's file of these images, a line of JSON that says what they are, then their pixels; and their digest.
 
+    Names, sizes and times don't tell one file from another (copies keep them), and a gigabyte is hashed in a second.
     It is written beside, under a name that the next packing takes again, and moved when it is whole. Files of this
     folder as it was before, and of folders that are gone, are removed.
     """
-    stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in found]
-    key = hashlib.sha256(json.dumps([str(folder), stats]).encode()).hexdigest()
+    digest = hashlib.sha256(b"".join(map(_sha256, found))).hexdigest()
+    key = hashlib.sha256(json.dumps([str(folder), digest]).encode()).hexdigest()
     kept = cache("photographs")
     pack = kept / f"{key[:16]}.pack"
+    if pack.exists():  # to read it needs no permission to write
+        return pack, digest
     with open(kept / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one packing at a time; it is let go when the process ends, however it ends
         if not pack.exists():
@@ -108,7 +117,12 @@ def _packed(folder: Path, found: list[Path]) -> Path:
                 of = _header(other)[0]["folder"]
                 if other != pack and (of == str(folder) or not Path(of).is_dir()):
                     other.unlink()
-    return pack
+    return pack, digest
+
+
+def _sha256(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _header(pack: Path) -> tuple[dict[str, Any], int]:

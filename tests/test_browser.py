@@ -144,7 +144,9 @@ def test_the_notebook_in_jupyterlab(lab_page):
 
     # another picture
     bench.choose("photo", "Coffee")
-    page.wait_for_selector("text=A and B are different pictures")
+    page.wait_for_selector("text=/A and B differ in the pictures .*Coffee/")
+    assert cells.all_inner_texts()[2:] == ["", ""]
+    assert not page.locator(".lab-figures >> text=%").count()
     assert errors == []
     assert hosts <= {"127.0.0.1", None, ""}
 
@@ -222,6 +224,23 @@ def test_an_error_is_shown_in_words_and_the_workbench_goes_on(lab_page):
     bench.page.wait_for_selector("[role=alert] >> text=there is no file /nowhere/picture.png")
     assert bench.number("bpp") == numbers
     assert errors == []
+
+
+def test_bars_fill_their_width_and_each_is_as_wide_as_its_share(lab_page):
+    bench, _, _ = lab_page
+    found = bench.page.evaluate(
+        """() => [...document.querySelectorAll('.lab-share')].map((bar) => ({
+          whole: bar.querySelector('.lab-stack').getBoundingClientRect().width,
+          widths: [...bar.querySelectorAll('.lab-stack i')].map((piece) => piece.getBoundingClientRect().width),
+          bpp: [...bar.querySelectorAll('.lab-keys b')].map((number) => Number(number.textContent)),
+        }))"""
+    )
+    assert len(found) == 2
+    for bar in found:
+        assert bar["whole"] > 100 and len(bar["widths"]) == len(bar["bpp"]) > 1
+        assert sum(bar["widths"]) == pytest.approx(bar["whole"], abs=0.5)
+        for width, bpp in zip(bar["widths"], bar["bpp"], strict=True):
+            assert width / bar["whole"] == pytest.approx(bpp / sum(bar["bpp"]), abs=0.005)
 
 
 def test_the_page_fits_the_window(lab_page):

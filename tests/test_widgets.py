@@ -271,12 +271,80 @@ def test_pin_compares_a_with_b(bench, photo):
     assert "against A" not in bench.numbers.value
 
 
-def test_runs_on_two_pictures_are_compared_without_a_map(bench):
+def table(html: str) -> dict[str, list[str]]:
+    """Cells of the table A against B, by the rows' labels: A, B, difference, percent."""
+    rows = re.findall(r"<tr[^>]*><th scope='row'>([^<]*)</th>(.*?)</tr>", html)
+    return {label: re.findall(r"<td>([^<]*)</td>", cells) for label, cells in rows}
+
+
+def test_bars_fill_their_width_and_each_is_as_wide_as_its_share(bench):
+    for quality in QUALITIES:
+        bench.quality.value = quality
+        bpp = bench.run.trace.bpp
+        by_pass, by_slice = (
+            [float(width) for width in re.findall(r"<i style=\"width:([^%]*)%", stack)]
+            for stack in re.findall(r"lab-stack\">(.*?)</div>", bench.numbers.value)
+        )
+        for widths, names, whole in (
+            (by_pass, ["z", *bench.run.trace.parts], "total"),
+            (by_slice, [f"slice {i}" for i in range(4)], "y"),
+        ):
+            assert sum(widths) == pytest.approx(100, abs=1e-3)
+            assert widths == pytest.approx([100 * bpp[name] / bpp[whole] for name in names], abs=1e-4)
+
+
+def test_runs_on_two_pictures_are_not_set_against_each_other(bench):
     open_tab(bench, bench.compare)
     bench.pin.click()
+    before = bench.run.trace
     bench.photo.value = "Chelsea the cat"
-    assert "different pictures" in bench.compare.words.value
-    assert "Chelsea" in bench.compare.table.value
+    said = words(bench.compare.table.value)
+    assert "differ in the pictures (crop.png and Chelsea the cat)" in said
+    for label, (one, two, *versus) in table(bench.compare.table.value).items():
+        assert one and two and versus == ["", ""], label
+    assert bench.compare.map.layout.display == "none"
+    assert "%" not in words(re.sub(r'title="[^"]*"', "", bench.numbers.value))
+    assert f"A is another picture, {before.bpp['total']:.4f} bpp" in bench.numbers.value
+    assert f"A is another picture, {before.psnr:.2f} dB" in bench.numbers.value
+
+
+def test_the_same_pixels_opened_twice_are_one_picture(bench, photo, tmp_path):
+    open_tab(bench, bench.compare)
+    bench.pin.click()
+    second = tmp_path / "copy.png"
+    shutil.copy(photo, second)
+    bench.path.value = str(second)
+    assert table(bench.compare.table.value)["total"][2:] == ["+0.0000", "+0.00"]
+    assert bench.compare.map.layout.display == ""
+
+
+@pytest.mark.skipif(len(QUALITIES) < 2, reason="there is one rate point")
+def test_runs_at_two_rate_points_say_so_and_compare_rate_and_quality_alone(bench):
+    open_tab(bench, bench.compare)
+    bench.pin.click()
+    a = bench.run.trace
+    bench.quality.value = QUALITIES[1]
+    b = bench.run.trace
+    said = words(bench.compare.table.value)
+    assert f"differ in the rate points ({QUALITIES[0]} and {QUALITIES[1]})" in said
+    rows = table(bench.compare.table.value)
+    assert float(rows["total"][3]) == pytest.approx(100 * (b.bpp["total"] / a.bpp["total"] - 1), abs=5.1e-3)
+    assert float(rows["PSNR, dB"][2]) == pytest.approx(b.psnr - a.psnr, abs=5.1e-3)
+    for i in range(4):  # its channels are others
+        assert rows[f"slice {i}"][2:] == ["", ""]
+    assert f"% against A at rate point {QUALITIES[0]}" in bench.numbers.value
+    bench.quality.value = QUALITIES[0]
+    assert "differ" not in words(bench.compare.table.value) and "rate point" not in bench.numbers.value
+
+
+def test_slices_of_other_channels_are_not_set_against_each_other(bench):
+    open_tab(bench, bench.compare)
+    bench.channel.value, bench.local.value = "none", "raster"
+    bench.pin.click()  # one slice of all channels
+    bench.local.value, bench.channel.value = "checkerboard", "conv"
+    rows = table(bench.compare.table.value)
+    assert rows["total"][3] and rows["slice 0"][:2] != ["", ""] and rows["slice 0"][2:] == ["", ""]
+    assert "slices have other channels (128 and 32, 32, 32, 32)" in words(bench.compare.table.value)
 
 
 def test_channels_are_sorted_by_their_bits(bench, photo):

@@ -39,12 +39,13 @@ def bit_map(trace: Trace, over_image: bool = False, high: float | None = None, w
     maps.picture(axes[0], trace.x, grey=over_image)
     if not over_image:
         axes[0].set_title("image")
-    high = float(trace.on_picture(trace.bit_map).max()) if high is None else high
+    most = float(trace.on_picture(trace.bit_map).max())
+    high = most if high is None else high
     cell = trace.geometry.cell
     drawn = maps.latent_map(axes[-1], trace.bit_map, pixels, cell, 0, high, opacity=0.65 if over_image else 1)
     axes[-1].set_title(f"y: {trace.bpp['y']:.3f} bpp")
     maps.label_first(axes)
-    maps.colour_bar(axes[-1], drawn, UNIT)
+    maps.colour_bar(axes[-1], drawn, UNIT, extend="max" if most > high else "neither")
     return figure
 
 
@@ -55,6 +56,7 @@ def bit_map_difference(a: Trace, b: Trace, limit: float | None = None, width: fl
     Parameters
     ----------
     a, b : Trace
+        Of one codec at one rate point, with other components; the title says what else differs, if anything does.
     limit : float, optional
         Bits of the strongest colours.
     width : float
@@ -63,20 +65,27 @@ def bit_map_difference(a: Trace, b: Trace, limit: float | None = None, width: fl
     Raises
     ------
     ValueError
-        When the runs are not on the same image.
+        When the runs are not on the same image, or their positions are not the same parts of it.
     """
-    if a.x.shape != b.x.shape or not np.array_equal(a.x, b.x):
+    if not same_picture(a, b):
         raise ValueError("a and b are runs on different images; trace the same image twice")
+    if not same_positions(a, b):
+        raise ValueError(
+            f"a has {a.geometry.latent} latent positions of {a.geometry.cell} pixels and b {b.geometry.latent} of "
+            f"{b.geometry.cell}, so they can't be compared position by position; show each with bit_map"
+        )
     values = analysis.difference(a.bit_map, b.bit_map)
-    limit = limit or float(np.abs(b.on_picture(values)).max()) or 1.0
+    most = float(np.abs(b.on_picture(values)).max())
+    limit = limit or most or 1.0
     pixels = maps.size(a.x)
     figure, (left, right) = maps.row(pixels, width, 2)
     maps.picture(left, a.x)
     left.set_title("image")
     drawn = maps.latent_map(right, values, pixels, b.geometry.cell, -limit, limit, SIGNED)
-    right.set_title(f"B \N{MINUS SIGN} A: {b.bpp['y'] - a.bpp['y']:+.4f} bpp in y".replace("-", "\N{MINUS SIGN}"))
+    title = f"B \N{MINUS SIGN} A: {b.bpp['y'] - a.bpp['y']:+.4f} bpp in y".replace("-", "\N{MINUS SIGN}")
+    right.set_title(title + (f"\nwith other {found}" if (found := unlike(a, b)) else ""))
     maps.label_first((left, right))
-    maps.colour_bar(right, drawn, f"difference ({UNIT})")
+    maps.colour_bar(right, drawn, f"difference ({UNIT})", extend="both" if most > limit else "neither")
     return figure
 
 
@@ -130,6 +139,39 @@ def bit_split(trace: Trace, width: float = COLUMN) -> Figure:
     if len(trace.parts) > 1:
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=len(trace.parts))
     return figure
+
+
+def same_picture(a: Trace, b: Trace) -> bool:
+    """Whether two runs are on the same pixels, whatever the files were called."""
+    return a.x is b.x or np.array_equal(a.x, b.x)
+
+
+def same_positions(a: Trace, b: Trace) -> bool:
+    """Whether a latent position of one run lies where it lies in the other."""
+    return a.geometry.latent == b.geometry.latent and a.geometry.cell == b.geometry.cell
+
+
+def same_symbols(a: Trace, b: Trace) -> bool:
+    """Whether two runs code the same symbols, so that the difference of their bits is the entropy model's alone."""
+    return a.symbols is b.symbols or np.array_equal(a.symbols, b.symbols)
+
+
+def unlike(a: Trace, b: Trace) -> str:
+    """What else than components differs between two runs, in words; nothing when they code the same symbols.
+
+    >>> unlike(a, b)  # doctest: +SKIP
+    'rate points (2 and 3)'
+    """
+    found = []
+    if not same_picture(a, b):
+        found.append(f"pictures ({a.picture.name} and {b.picture.name})")
+    if a.codec != b.codec:
+        found.append(f"codecs ({a.codec} and {b.codec})")
+    if a.quality != b.quality:
+        found.append(f"rate points ({a.quality} and {b.quality})")
+    if not found and not same_symbols(a, b):
+        found.append("symbols")
+    return ", ".join(found)
 
 
 _PART_NAMES = {"anchor": "anchors", "nonanchor": "non-anchors", "all": "all positions", "wavefront": "raster"}

@@ -6,6 +6,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from lic_lab import analysis
+from lic_lab.figures.bits import same_picture, same_positions
 from lic_lab.figures.png import DIFFERENCE
 from lic_lab.widgets.map import Map
 from lic_lab.widgets.numbers import comparison_html
@@ -16,6 +17,7 @@ INVITE = (
     "<p class='lab-words'>Press <b>Pin as A</b> to keep this run, then change a component: the two are compared "
     "here, in numbers and position by position.</p>"
 )
+APART = "The latent positions of A and B are not the same parts of the picture, so there is no difference map."
 
 
 class Compare(Panel):
@@ -41,8 +43,9 @@ class Compare(Panel):
             self.table.value = INVITE
             return
         self.table.value = comparison_html(a, b)
-        if a.trace.picture is not b.trace.picture:
-            self.words.value = "<p class='lab-words'>A and B are different pictures, so there is no difference map.</p>"
+        if not self._mapped(scene):
+            if same_picture(a.trace, b.trace):
+                self.words.value = f"<p class='lab-words'>{APART}</p>"
             return
         values = analysis.difference(a.trace.bit_map, b.trace.bit_map)
         limit = float(np.abs(values).max()) or 1.0
@@ -56,6 +59,12 @@ class Compare(Panel):
 
     def move(self, scene: Scene) -> None:
         super().move(scene)
-        if scene.pinned is not None and scene.pinned.trace.picture is scene.run.trace.picture:
+        if scene.pinned is not None and self._mapped(scene):
             self.map.position = list(scene.position)
             self.map.readout = scene.name_position(scene.run.trace.bit_map - scene.pinned.trace.bit_map, "bits")
+
+    @staticmethod
+    def _mapped(scene: Scene) -> bool:
+        """Whether positions of A and B can be set against each other."""
+        a, b = scene.pinned, scene.run.trace
+        return a is not None and same_picture(a.trace, b) and same_positions(a.trace, b)

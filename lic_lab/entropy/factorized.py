@@ -40,22 +40,10 @@ class FactorizedEntropy(nn.Module):
         medians = self.bottleneck._get_medians().reshape(1, -1, 1, 1)
         y_hat = torch.round(y - medians) + medians
         if recording():
-            mean, deviation = self.moments()
-            tap("mu", mean.reshape(1, -1, 1, 1).expand_as(y))
-            tap("sigma", deviation.reshape(1, -1, 1, 1).expand_as(y))
+            for name, of in zip(("coded.mean", "coded.deviation"), coded_moments(self.bottleneck), strict=True):
+                tap(name, of.reshape(1, -1, 1, 1).expand_as(y))
             tap("symbols", y_hat)
         return Coded(y + (y_hat - y).detach() if torch.is_grad_enabled() else y_hat, likelihoods)
-
-    @torch.no_grad()
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel's symbols, (M,) each, summed over where its mass is."""
-        low, median, high = self.bottleneck.quantiles[:, 0].unbind(1)
-        reach = int(torch.maximum(high - median, median - low).max().ceil())
-        k = torch.arange(-reach, reach + 1, device=median.device) + median[:, None]  # (M, values)
-        p = self.bottleneck._likelihood(k[:, None])[0][:, 0]
-        p = p / p.sum(1, keepdim=True)
-        mean = (p * k).sum(1)
-        return mean, (p * (k - mean[:, None]) ** 2).sum(1).sqrt()
 
     def compress(self, y: Tensor, hyper: Tensor) -> tuple[list[bytes], Tensor]:
         """Code `y`: one string per image, and y_hat."""
@@ -65,6 +53,18 @@ class FactorizedEntropy(nn.Module):
     def decompress(self, strings: list[bytes], hyper: Tensor) -> Tensor:
         """y_hat (B, M, H, W) from the strings."""
         return decoded(self.bottleneck, strings, (hyper.shape[2], hyper.shape[3]))
+
+
+@torch.no_grad()
+def coded_moments(bottleneck: EntropyBottleneck) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel's symbols, (M,) each, summed over where its mass is."""
+    low, median, high = bottleneck.quantiles[:, 0].unbind(1)
+    reach = int(torch.maximum(high - median, median - low).max().ceil())
+    k = torch.arange(-reach, reach + 1, device=median.device) + median[:, None]  # (M, values)
+    p = bottleneck._likelihood(k[:, None])[0][:, 0]
+    p = p / p.sum(1, keepdim=True)
+    mean = (p * k).sum(1)
+    return mean, (p * (k - mean[:, None]) ** 2).sum(1).sqrt()
 
 
 def decoded(bottleneck: EntropyBottleneck, strings: list[bytes], size: tuple[int, int]) -> Tensor:

@@ -95,6 +95,16 @@ class Gaussian(nn.Module):
         """Mean and standard deviation of the distribution."""
         return mu, self.sigma(log_sigma)
 
+    def coded_moments(self, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the symbol itself, an integer (or that far from mu), as the tables have it.
+
+        Under plain rounding its mean is not mu: a narrow distribution has nearly all its mass at one integer. Both are
+        those of a table without its escape.
+        """
+        index, centre = self.tables(mu, log_sigma)
+        mean, deviation = (of.to(mu).take(index.long()) for of in _moments(self.rounding))
+        return centre + mean, deviation
+
     def bits_likelihood(self, y: Tensor, y_hat: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
         """Likelihood of each symbol: of the noisy value in training, of the coded symbol in evaluation."""
         sigma = self.sigma(log_sigma)
@@ -184,6 +194,19 @@ def _frequencies(rounding: str) -> tuple[Tensor, Tensor, Tensor]:
     row = np.concatenate([np.diff(cdf)[:-1] for cdf in cdfs]) / 2**PRECISION  # without the escape
     starts = np.cumsum([0, *(size - 2 for size in sizes[:-1])])
     return torch.from_numpy(row), torch.from_numpy(starts), -torch.tensor(offsets)
+
+
+@lru_cache(maxsize=2)
+def _moments(rounding: str) -> tuple[Tensor, Tensor]:
+    """Mean, from where the table's zero lies, and standard deviation of each table: float64."""
+    found = []
+    for cdf, offset in zip(*gaussian_tables(rounding)[::2], strict=True):
+        p = np.diff(cdf)[:-1] / cdf[-2]
+        k = np.arange(len(p)) + offset
+        mean = (p * k).sum()
+        found.append((mean, math.sqrt((p * (k - mean) ** 2).sum())))
+    mean, deviation = torch.tensor(found, dtype=torch.float64).unbind(1)
+    return mean, deviation
 
 
 def _quantised_cdf(pmf: NDArray[np.float64]) -> list[int]:

@@ -11,6 +11,7 @@ frequency above zero. What is left up to 2^16 is the escape's. The estimate read
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -54,6 +55,19 @@ class GaussianMixture(Gaussian):
         variance = (weight * (self.sigma(log_sigma) ** 2 + (mu - mean[..., None]) ** 2)).sum(-1)
         return mean, variance.sqrt()
 
+    def coded_moments(self, mu: Tensor, log_sigma: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the symbol as its cumulative frequencies have it, without the escape."""
+        if weight is None:
+            return super().coded_moments(mu, log_sigma)
+        components = _components(self.tables(mu, log_sigma, weight)[0].flatten(0, -2))
+        mean, deviation = np.empty((2, len(components)))
+        for rows, k, cumulative in _whole(components, *_windows(components)):
+            p = np.diff(cumulative) / cumulative[:, -1:]
+            mean[rows] = (p * k[:, :-1]).sum(1)
+            deviation[rows] = np.sqrt((p * (k[:, :-1] - mean[rows, None]) ** 2).sum(1))
+        mean_, deviation_ = (torch.from_numpy(of).to(mu).view(mu.shape[:-1]) for of in (mean, deviation))
+        return mean_, deviation_
+
     def bits_likelihood(
         self, y: Tensor, y_hat: Tensor, mu: Tensor, log_sigma: Tensor, weight: Tensor | None = None
     ) -> Tensor:
@@ -92,14 +106,10 @@ class GaussianMixture(Gaussian):
         if symbols is not None:
             return _intervals(components, low, reach, symbols.cpu().numpy().astype(np.int64))
         cdfs: list[list[int]] = [[]] * len(low)
-        for r in np.unique(reach).tolist():
-            of_size = (reach == r).nonzero()[0]
-            for rows in np.array_split(of_size, -(-len(of_size) * 2 * (r + 1) // CHUNK)):
-                k = low[rows, None] + np.arange(2 * r + 2)
-                found = _cumulative(components[rows], low[rows], reach[rows], k)
-                with_escape = np.pad(found, ((0, 0), (0, 1)), constant_values=TOTAL)
-                for row, cdf in zip(rows.tolist(), with_escape.tolist(), strict=True):
-                    cdfs[row] = cdf
+        for rows, _, found in _whole(components, low, reach):
+            with_escape = np.pad(found, ((0, 0), (0, 1)), constant_values=TOTAL)
+            for row, cdf in zip(rows.tolist(), with_escape.tolist(), strict=True):
+                cdfs[row] = cdf
         return list(range(len(low))), cdfs, (2 * reach + 3).tolist(), low.tolist()
 
 
@@ -139,6 +149,15 @@ def _cumulative(components: Integers, low: Integers, reach: Integers, k: Integer
         end += weight * row[start + 2 * half + 1]
     n = 2 * reach[:, None] + 1
     return (k - k[:, :1] + (TOTAL - 1 - n) * (mixed - mixed[:, :1]) // end)[:, 1:]
+
+
+def _whole(components: Integers, low: Integers, reach: Integers) -> Iterator[tuple[Integers, Integers, Integers]]:
+    """All of F, for some symbols at a time whose windows are equally large: which, at which integers, and F there."""
+    for r in np.unique(reach).tolist():
+        of_size = (reach == r).nonzero()[0]
+        for rows in np.array_split(of_size, -(-len(of_size) * 2 * (r + 1) // CHUNK)):
+            k = low[rows, None] + np.arange(2 * r + 2)
+            yield rows, k, _cumulative(components[rows], low[rows], reach[rows], k)
 
 
 def _intervals(components: Integers, low: Integers, reach: Integers, symbols: Integers) -> Cdfs:

@@ -27,6 +27,7 @@ from lic_lab.layers.exact import exact
 from lic_lab.layers.tap import recording, tap
 
 Visit = Callable[..., Tensor]
+SHOWN = ("mu", "sigma", "coded.mean", "coded.deviation", "symbols")  # taps: a value for each symbol
 
 
 @dataclass
@@ -219,7 +220,7 @@ class EntropyModel(nn.Module):
         """
         B, M, H, W = y.shape
         likelihoods = torch.empty_like(y) if not torch.is_grad_enabled() else y.new_zeros(y.shape)
-        maps = {name: torch.empty_like(y) for name in ("mu", "sigma", "symbols")} if recording() else {}
+        maps = {name: torch.empty_like(y) for name in SHOWN} if recording() else {}
 
         def visit(step: Step, *parameters: Tensor) -> Tensor:
             nonlocal likelihoods
@@ -229,8 +230,8 @@ class EntropyModel(nn.Module):
             p = self.gaussian.bits_likelihood(y_step, y_hat, *parameters)
             likelihoods = step.put(likelihoods, channels, p)
             if maps:
-                mu, sigma = self.gaussian.moments(*parameters)
-                for name, value in zip(maps, (mu, sigma, y_hat), strict=True):
+                shown = *self.gaussian.moments(*parameters), *self.gaussian.coded_moments(*parameters), y_hat
+                for name, value in zip(maps, shown, strict=True):
                     maps[name] = step.put(maps[name], channels, value)
             return y_hat
 

@@ -40,6 +40,10 @@ class Context(nn.Module):
         """Features (B, width(i), n) for slice `i` at the positions of `step`."""
         raise NotImplementedError
 
+    def patched(self, height: int, width: int) -> bool:
+        """Whether a latent of this size is processed in patches that don't see each other."""
+        return False
+
     def start(self, scale: Tensor) -> None:
         """Divide the weights that read the latent by its `scale` (M,), so that training starts at unit spread."""
 

@@ -23,7 +23,13 @@ def folder(name: str, variable: str) -> Path:
     Path
         ``data/{name}`` beside the package, as in a checkout; inside it when installed from a wheel.
     """
-    if variable in os.environ:
-        return Path(os.environ[variable])
+    if given := named(variable):
+        return given
     inside = PACKAGE / "data" / name
     return inside if inside.is_dir() else PACKAGE.parent / "data" / name
+
+
+def named(variable: str) -> Path | None:
+    """The folder that an environment variable names, ``~`` being the user's; None when it is not set or empty."""
+    given = os.environ.get(variable)
+    return Path(os.path.expanduser(given)) if given else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from lic_lab import shipped
+from lic_lab.files import written
 
 if TYPE_CHECKING:
     from lic_lab.codecs.codec import Codec
@@ -26,6 +27,14 @@ SERVES: dict[str, dict[str, str]] = {
     "shared": {"channel": "conv", "local": "attention", "global": "intra+inter", "refinement": "lrp"},
     "mlic": {"channel": "conv", "local": "stacked", "global": "intra", "refinement": "lrp"},
     "mlic+": {"channel": "conv", "local": "attention", "global": "intra+inter", "refinement": "lrp"},
+}
+CARD: dict[str, type | tuple[type, ...]] = {  # what a card has to say
+    "codec": str,
+    "file": str,
+    "lambda": (int, float),
+    "quality": int,
+    "serves": list,
+    "sha256": str,
 }
 
 
@@ -39,17 +48,38 @@ def folder() -> Path:
 
 
 def cards(name: str | None = None) -> list[dict[str, Any]]:
-    """The cards of all weights, or of those that serve codec `name`, by rising quality."""
-    found = []
-    for path in sorted(folder().glob("*.json")):
+    """The cards of all weights, or of those that serve codec `name`, by rising quality.
+
+    A card lies beside its file under the same name. Whatever else is in the folder is passed over: hidden files, other
+    JSON, copies under another name, cards that lack what today's have.
+
+    Raises
+    ------
+    WeightsError
+        When a card that has its file beside it can't be read.
+    """
+    return _read_cards(name)[0]
+
+
+def _read_cards(name: str | None = None) -> tuple[list[dict[str, Any]], list[str]]:
+    """The cards, and what was passed over and why."""
+    found, strangers = [], []
+    for path in sorted(folder().glob("[!.]*.json")):
         try:
-            card = json.loads(path.read_text())
-            card["codec"], card["quality"], card["serves"], card["sha256"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise WeightsError(f"the card {path} can't be read ({error!r}); restore it with git checkout") from None
-        if name is None or name in card["serves"]:
+            card = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # a folder of such a name among them
+            if path.is_file() and path.with_name(f"{path.stem}.safetensors").is_file():
+                raise WeightsError(f"the card {path} can't be read ({error!r}); restore it with git checkout") from None
+            strangers.append(f"{path.name} is no card")
+            continue
+        missing = [key for key in CARD if not (isinstance(card, dict) and isinstance(card.get(key), CARD[key]))]
+        if missing:
+            strangers.append(f"{path.name} has no {', '.join(missing)}, as a card of today has")
+        elif card["file"] != f"{path.stem}.safetensors":
+            strangers.append(f"{path.name} is the card of {card['file']}, under another name")
+        elif name is None or name in card["serves"]:
             found.append(card)
-    return sorted(found, key=lambda card: card["quality"])
+    return sorted(found, key=lambda card: card["quality"]), strangers
 
 
 def load(name: str, quality: int | None = None) -> Codec:
@@ -68,9 +98,13 @@ def load(name: str, quality: int | None = None) -> Codec:
     """
     available = {card["quality"]: card for card in cards(name)}
     if not available:
-        have = sorted({served for card in cards() for served in card["serves"]})
+        every, strangers = _read_cards()
+        have = sorted({served for card in every for served in card["serves"]})
+        there = f"in {folder()}" if folder().is_dir() else f": there is no folder {folder()}"
         raise WeightsError(
-            f"there are no weights for {name!r} in {folder()}; there are some for {', '.join(have) or 'none'}"
+            f"there are no weights for {name!r} {there}; there are some for {', '.join(have) or 'none'}. "
+            + "".join(f"Passed over: {words}. " for words in strangers[:3])
+            + "LIC_LAB_WEIGHTS names another folder"
         )
     if quality is None:
         quality = min(available)
@@ -122,7 +156,7 @@ def untrained(name: str) -> Codec:
 
 def save(codec: Codec, stem: str, card: dict[str, Any], to: Path | None = None) -> Path:
     """Write ``stem.safetensors`` and ``stem.json``; floats as float16 but for the entropy bottleneck's."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     to = to or folder()
     to.mkdir(parents=True, exist_ok=True)
@@ -130,12 +164,12 @@ def save(codec: Codec, stem: str, card: dict[str, Any], to: Path | None = None) 
     for key, value in codec.state_dict().items():
         half = value.is_floating_point() and "bottleneck" not in key
         state[key] = (value.half() if half else value).contiguous()
+    data = to_bytes(state)
     file = to / f"{stem}.safetensors"
-    save_file(state, file)
-    file.chmod(0o644)  # safetensors makes it private
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    card = {"file": file.name, "sha256": digest, **card}
-    (to / f"{stem}.json").write_text(json.dumps(card, indent=2) + "\n")
+    card = {"file": file.name, "sha256": hashlib.sha256(data).hexdigest(), **card}
+    with written(file) as new, written(to / f"{stem}.json") as new_card:
+        new.write_bytes(data)
+        new_card.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return file
 
 

@@ -10,8 +10,7 @@ from lic_lab import shipped
 
 def cache(name: str) -> Path:
     """The folder `name` of ``LIC_LAB_CACHE``, by default of ``~/.cache/lic_lab``, which is made where it is missing."""
-    root = os.environ.get("LIC_LAB_CACHE") or Path.home() / ".cache" / "lic_lab"
-    folder = Path(root) / name
+    folder = (shipped.named("LIC_LAB_CACHE") or Path(os.path.expanduser("~/.cache/lic_lab"))) / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -10,7 +10,13 @@ from hypothesis.extra.numpy import arrays
 from skimage.segmentation import find_boundaries
 
 from lic_lab import analysis
-from lic_lab.analysis.correlation import channel_correlation, cosine_similarity_map, spatial_correlation
+from lic_lab.analysis.correlation import (
+    channel_correlation,
+    cosine_similarity_map,
+    spatial_correlation,
+    strongest,
+    vectors,
+)
 from lic_lab.codecs.geometry import WHOLE, Geometry
 
 SHAPE = (5, 6, 7)
@@ -53,6 +59,48 @@ def test_cosine_similarity_of_a_zero_vector_is_zero(latent: np.ndarray) -> None:
 def test_cosine_similarity_names_the_positions_there_are(latent: np.ndarray, reference: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="rows are 0 to 5, columns 0 to 6"):
         cosine_similarity_map(latent, reference)
+
+
+# --- what a cosine similarity is taken of ------------------------------------------------------------------------
+
+
+@given(latents, st.integers(0, 4), st.floats(1, 50), st.floats(-100, 100))
+def test_normalised_vectors_are_blind_to_scale_and_mean(y: np.ndarray, c: int, scale: float, mean: float) -> None:
+    y[:, 0, 0] = 21  # every channel deviates by more than a step
+    y[:, 0, 1] = -21
+    other = y.copy()
+    other[c] = scale * y[c] + mean
+    found = vectors(y)
+    np.testing.assert_allclose(vectors(other), found, atol=1e-9)
+    np.testing.assert_allclose(found.mean((1, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(found.std((1, 2)), 1)
+
+
+def test_normalising_lets_no_channel_rule_and_raises_none_without_symbols(latent: np.ndarray) -> None:
+    latent[2] *= 1e3
+    latent[4] *= 1e-6  # never a symbol
+    plain, found = cosine_similarity_map(latent, (1, 1)), cosine_similarity_map(vectors(latent), (1, 1))
+    alone = np.sign(latent[2] * latent[2, 1, 1])
+    assert np.median(np.abs(plain - alone)) < 1e-3  # one channel is all that it shows
+    without = cosine_similarity_map(vectors(latent[:4]), (1, 1))
+    np.testing.assert_allclose(found, without, atol=1e-6)
+    assert np.abs(found - alone).max() > 0.5
+
+
+def test_the_rest_is_all_but_the_strongest_channel(latent: np.ndarray) -> None:
+    latent[3] -= 5
+    channel, share = strongest(latent)
+    assert channel == 3 and share == pytest.approx((latent[3] ** 2).sum() / (latent**2).sum())
+    np.testing.assert_array_equal(vectors(latent, "rest"), latent[[0, 1, 2, 4]])
+    np.testing.assert_array_equal(vectors(latent, "plain"), latent)
+    assert strongest(np.zeros(SHAPE)) == (0, 0)
+
+
+def test_vectors_that_are_not_there_are_said(latent: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="'best'; it must be one of normalised, rest, plain"):
+        vectors(latent, "best")
+    with pytest.raises(ValueError, match="a single channel"):
+        vectors(latent[:1], "rest")
 
 
 # --- spatial correlation -----------------------------------------------------------------------------------------
@@ -121,7 +169,7 @@ def test_channel_correlation_of_a_constant_channel_is_zero(latent: np.ndarray) -
     assert np.isfinite(found).all()
 
 
-@pytest.mark.parametrize("function", [channel_correlation, spatial_correlation])
+@pytest.mark.parametrize("function", [channel_correlation, spatial_correlation, vectors])
 def test_what_is_no_latent_is_refused(function: object, latent: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"\(6, 7\); give \(M, h, w\)"):
         function(latent[0])  # type: ignore[operator]

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lic_lab import figures
+from lic_lab.analysis.correlation import WEIGHTINGS, cosine_similarity_map, strongest, vectors
 from lic_lab.codecs.shared import SharedLatent
 from lic_lab.figures import png
 from lic_lab.figures.style import STYLE, StyledFigure
@@ -159,6 +160,21 @@ def test_channel_bars_fall_and_add_up(traces: tuple[Trace, Trace]) -> None:
     heights = [bar.get_height() for bar in figures.channel_entropy(traces[1]).axes[0].patches]
     assert len(heights) == len(traces[1].bits) and sum(heights) == pytest.approx(traces[1].bits.sum())
     assert (np.diff(heights) <= 0).all()
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_the_similarity_is_that_of_the_vectors_its_title_names(traces: tuple[Trace, Trace], weighting: str) -> None:
+    found = traces[1]
+    figure = figures.cosine_similarity(found, (2, 3), slice=(0, 2), weighting=weighting)
+    for ax, i in zip(figure.axes[1:3], (0, 2), strict=True):
+        of = found.y_hat[found.channels(i)]
+        want = cosine_similarity_map(vectors(of, weighting), (2, 3))
+        np.testing.assert_allclose(np.asarray(ax.images[0].get_array()), want)
+        channel, share = strongest(of)
+        channel += found.channels(i).start
+        words = {"normalised": "normalised", "rest": f"without channel {channel}"}
+        words["plain"] = f"plain: {100 * share:.0f} % is channel {channel}"
+        assert ax.get_title() == f"slice {i}\n{words[weighting]}"
 
 
 def test_attention_hides_exactly_the_mask(traces: tuple[Trace, Trace]) -> None:

@@ -234,13 +234,19 @@ def test_a_click_moves_the_cursor_everywhere_and_makes_it_the_reference(bench, p
     assert (bench.row.value, bench.column.value) == (2, 5)
     assert bench.similarity.map.position == [2, 5]
     assert bench.bit_map.readout == f"row 2, column 5: {trace.bits.sum(0)[2, 5]:.3g} bits"
-    np.testing.assert_allclose(bench.similarity.values, lab.correlation.cosine_similarity_map(trace.y_hat, (2, 5)))
+    cosine, of = lab.correlation.cosine_similarity_map, lab.correlation.vectors
+    np.testing.assert_allclose(bench.similarity.values, cosine(of(trace.y_hat), (2, 5)))
     bench.similarity.map.position = [7, 1]
     assert (bench.row.value, bench.column.value) == (7, 1)
     assert bench.similarity.values[7, 1] == pytest.approx(1)
     bench.similarity.slice.value = 2
-    one = lab.correlation.cosine_similarity_map(trace.y_hat[trace.channels(2)], (7, 1))
-    np.testing.assert_allclose(bench.similarity.values, one)
+    one = trace.y_hat[trace.channels(2)]
+    strongest = 64 + int((one**2).sum((1, 2)).argmax())
+    for weighting, said in (("normalised", "normalised"), ("rest", f"without channel {strongest}"), ("plain", "plain")):
+        bench.similarity.weighting.value = weighting
+        np.testing.assert_allclose(bench.similarity.values, cosine(of(one, weighting), (7, 1)))
+        assert bench.similarity.map.title == f"Cosine similarity, {said}"
+        assert f"channel {strongest}" in words(bench.similarity.words.value).replace(",", "")
 
 
 def test_row_and_column_can_be_typed_and_are_kept_inside(bench):

@@ -1,7 +1,14 @@
 """What a trace tells: pure functions, arrays in and arrays out. Nothing here knows torch or a codec."""
 
 from lic_lab.analysis.attention import head_mean, mean_distance, outline, surroundings
-from lic_lab.analysis.correlation import channel_correlation, cosine_similarity_map, spatial_correlation
+from lic_lab.analysis.correlation import (
+    WEIGHTINGS,
+    channel_correlation,
+    cosine_similarity_map,
+    spatial_correlation,
+    strongest,
+    vectors,
+)
 from lic_lab.analysis.distributions import mean_shift, pooled, symbol_entropy
 from lic_lab.analysis.entropy_maps import (
     bit_map,
@@ -17,6 +24,7 @@ from lic_lab.analysis.rates import mean_curve, rate_saving
 from lic_lab.analysis.references import distances, pick_pairs
 
 __all__ = [
+    "WEIGHTINGS",
     "bit_map",
     "channel_bits",
     "channel_correlation",
@@ -36,7 +44,9 @@ __all__ = [
     "rate_saving",
     "spatial_correlation",
     "split",
+    "strongest",
     "surroundings",
     "symbol_entropy",
     "upsample",
+    "vectors",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+WEIGHTINGS = ("normalised", "rest", "plain")  # of channels in a cosine similarity, see `vectors`
 
 
 def cosine_similarity_map(latent: Array, reference: tuple[int, int]) -> Array:
@@ -20,7 +21,7 @@ def cosine_similarity_map(latent: Array, reference: tuple[int, int]) -> Array:
     Parameters
     ----------
     latent : array
-        (M, h, w). Pass some of the channels for the similarity within a slice.
+        (M, h, w). Pass some of the channels for the similarity within a slice, and `vectors` of them.
     reference : (int, int)
         Row and column of the position to compare with.
 
@@ -51,6 +52,64 @@ def cosine_similarity_map(latent: Array, reference: tuple[int, int]) -> Array:
     # Rounding can leave 1 + 1e-16, on which arccos would fail.
     found: Array = np.clip(np.tensordot(unit[:, i, j], unit, 1), -1, 1)
     return found
+
+
+def vectors(latent: Array, weighting: str = "normalised") -> Array:
+    """The channel vectors that a cosine similarity is taken of: as they are, they are ruled by one channel.
+
+    In our latents one channel, much like the mean brightness, holds 44 to 95 % of y_hat's energy, and the similarity of
+    the plain vectors is 79 to 94 % correlated with the product of that channel's values alone. What is similar when
+    normalised says two to four times as much of channels that were left out of the comparison (measured on kodim01, 05,
+    19 and 20 at quality 3).
+
+    Parameters
+    ----------
+    latent : array
+        (M, h, w), in steps of the quantiser; all channels or those of a slice.
+    weighting : str
+        One of `WEIGHTINGS`. ``"normalised"`` takes the mean from each channel and divides it by its standard deviation,
+        or by one step where that is larger, lest channels without symbols weigh as much as others. ``"rest"`` leaves
+        out the channel with most energy. ``"plain"`` changes nothing, as MLIC's figures.
+
+    Returns
+    -------
+    array
+        (M, h, w), or (M - 1, h, w) for the rest.
+
+    Raises
+    ------
+    ValueError
+        For an unknown weighting, a latent without three axes, or the rest of a single channel.
+
+    Examples
+    --------
+    >>> y = np.array([[[10.0, 14.0]], [[0.5, 0.5]]])
+    >>> vectors(y).tolist(), vectors(y, "rest").tolist()
+    ([[[-1.0, 1.0]], [[0.0, 0.0]]], [[[0.5, 0.5]]])
+    """
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting is {weighting!r}; it must be one of {', '.join(WEIGHTINGS)}")
+    latent = _check_latent(latent)
+    if weighting == "plain":
+        return latent
+    if weighting == "rest":
+        if len(latent) < 2:
+            raise ValueError("there is a single channel, so none is left without the strongest; show it normalised")
+        return np.delete(latent, strongest(latent)[0], axis=0)
+    centred = latent - latent.mean((1, 2), keepdims=True)
+    found: Array = centred / np.maximum(latent.std((1, 2), keepdims=True), 1)
+    return found
+
+
+def strongest(latent: Array) -> tuple[int, float]:
+    """The channel with most energy (sum of squares) of a latent (M, h, w), and its share of all energy, 0 to 1.
+
+    >>> strongest(np.array([[[1.0, 0.0]], [[0.0, -3.0]]]))
+    (1, 0.9)
+    """
+    energy = (_check_latent(latent) ** 2).sum((1, 2))
+    channel = int(energy.argmax())
+    return channel, float(energy[channel] / (energy.sum() or 1))
 
 
 def spatial_correlation(normalised: Array, reach: int = 4) -> Array:

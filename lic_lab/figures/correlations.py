@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 
 @styled
 def cosine_similarity(
-    trace: Trace, position: tuple[int, int], slice: int | Sequence[int] | None = None, width: float | None = None
+    trace: Trace,
+    position: tuple[int, int],
+    slice: int | Sequence[int] | None = None,
+    width: float | None = None,
+    weighting: str = "normalised",
 ) -> Figure:
     """Spatial cosine similarity of y_hat with one position (MLIC, Figure 2), whole or by slice (Figure 8).
+
+    MLIC's figures show plain vectors, which one channel may rule; each title says how channels are weighted.
 
     Parameters
     ----------
@@ -31,11 +37,14 @@ def cosine_similarity(
         One panel each; by default all channels together.
     width : float, optional
         Of the figure in inches.
+    weighting : {"normalised", "rest", "plain"}
+        Each channel divided by its deviation, the channels but the one with most energy, or the vectors as they are:
+        see `analysis.vectors`.
 
     Raises
     ------
     ValueError
-        For a position or slice that is not there.
+        For a position, slice or weighting that is not there.
     """
     panels: list[int | None] = [None] if slice is None else [slice] if isinstance(slice, int) else list(slice)
     for i in panels:
@@ -45,19 +54,34 @@ def cosine_similarity(
         raise ValueError("no slice was given; give one, several, or None for all channels")
     pixels = maps.size(trace.x)
     width = width or PAGE
-    figure, axes = maps.row(pixels, width, len(panels) + 1)
+    figure, axes = maps.row(pixels, width, len(panels) + 1, top=0.4)
     maps.picture(axes[0], trace.x)
     axes[0].set_title("image")
     for ax, i in zip(axes[1:], panels, strict=True):
         latent = trace.y_hat if i is None else trace.y_hat[trace.channels(i)]
-        similarity = analysis.cosine_similarity_map(latent, position)
+        similarity = analysis.cosine_similarity_map(analysis.vectors(latent, weighting), position)
         drawn = maps.latent_map(ax, similarity, pixels, trace.geometry.cell, -1, 1, SIGNED)
-        ax.set_title("all channels" if i is None else f"slice {i}")
+        which = "all channels" if i is None else f"slice {i}"
+        size = 8 if len(panels) < 3 else 5.8  # the second line is long
+        ax.set_title(f"{which}\n{weighting_words(trace, i, weighting)}", fontsize=size)
     maps.label_first(axes)
     maps.colour_bar(axes[-1], drawn, "cosine similarity (\N{MINUS SIGN}1 to 1)")
     for ax in axes:
         maps.mark(ax, position, trace.geometry.cell)
     return figure
+
+
+def weighting_words(trace: Trace, slice: int | None, weighting: str) -> str:
+    """How channels are weighted, in words: "normalised", "without channel 0" or "plain: 56 % is channel 0"."""
+    if weighting == "normalised":
+        return weighting
+    start, chosen = 0, trace.y_hat
+    if slice is not None:
+        start, chosen = trace.channels(slice).start, trace.y_hat[trace.channels(slice)]
+    channel, share = analysis.strongest(chosen)
+    if weighting == "rest":
+        return f"without channel {start + channel}"
+    return f"plain: {100 * share:.0f} % is channel {start + channel}"
 
 
 @styled

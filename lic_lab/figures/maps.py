@@ -113,7 +113,9 @@ def axes_in_pixels(ax: Axes, H: int, W: int) -> None:
         spine.set_visible(True)
 
 
-def row(pixels: tuple[int, int], width: float, panels: int, gap: float = 0.12) -> tuple[StyledFigure, list[Axes]]:
+def row(
+    pixels: tuple[int, int], width: float, panels: int, gap: float = 0.12, top: float = 0.26
+) -> tuple[StyledFigure, list[Axes]]:
     """A figure with panels of the picture's proportions side by side, and room for a colour bar after the last.
 
     matplotlib's layout engines do not settle when axes keep their proportions; with the margins in inches, every map
@@ -128,8 +130,10 @@ def row(pixels: tuple[int, int], width: float, panels: int, gap: float = 0.12) -
     panels : int
     gap : float
         Between panels in inches.
+    top : float
+        Room above them for a title in inches; two lines need 0.4.
     """
-    left, right, bottom, top = 0.52, 0.78, 0.42, 0.26
+    left, right, bottom = 0.52, 0.78, 0.42
     wide = (width - left - right - (panels - 1) * gap) / panels
     if wide < 0.5:
         raise ValueError(f"width is {width} inches, too little for {panels} panels; give {PAGE} (a page) or more")

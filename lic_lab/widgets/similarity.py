@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
-from lic_lab.analysis.correlation import cosine_similarity_map
+from lic_lab import analysis
+from lic_lab.figures.correlations import weighting_words
 from lic_lab.figures.png import DIFFERENCE
 from lic_lab.widgets.map import Map
 from lic_lab.widgets.panel import ALL, Panel, menu, row
@@ -15,6 +16,17 @@ WORDS = (
     "shows the cosine of the angle between its channels and those of every other position: red is alike, blue "
     "opposite. What is alike and far away is what a global context can use.</p>"
 )
+WEIGHTINGS = [
+    ("normalised", "normalised"),
+    ("without the strongest", "rest"),
+    ("plain, as in MLIC", "plain"),
+]
+SAID = {
+    "normalised": "Each channel is less its mean and divided by its deviation, so that all of them count. Plain, "
+    "{} % of the energy would be that of channel {}.",
+    "rest": "The strongest channel, {1}, is left out. It holds {0} % of the energy.",
+    "plain": "The vectors are as they are, and {} % of their energy is that of channel {}.",
+}
 
 
 class Similarity(Panel):
@@ -24,12 +36,16 @@ class Similarity(Panel):
 
     def __init__(self) -> None:
         self.slice = menu("Channels", [("all", ALL)], "All channels of the latent, or those of one slice")
+        self.weighting = menu(
+            "Weighting", WEIGHTINGS, "How much each channel counts; plain, the strongest may hide all others"
+        )
         self.ground = menu("Show", [("map alone", False), ("over the picture", True)], "Ground of the map")
         self.map = Map(name="similarity", title="Cosine similarity to the cursor", tooltip="Click to set the reference")
+        self.words = widgets.HTML()
         self.values: Array | None = None
-        for control in (self.slice, self.ground):
+        for control in (self.slice, self.weighting, self.ground):
             control.observe(self.redraw, "value")
-        side = widgets.VBox([self.slice, self.ground, widgets.HTML(WORDS)])
+        side = widgets.VBox([self.slice, self.weighting, self.ground, widgets.HTML(WORDS), self.words])
         side.add_class("lab-side")
         super().__init__([row(self.map, side, kind="lab-map-side")])
 
@@ -38,10 +54,19 @@ class Similarity(Panel):
         options = [("all", ALL)] + [(f"slice {i}", i) for i in range(len(trace.slices))]
         if list(self.slice.options) != options:
             self.slice.options = options
-        chosen = slice(None) if self.slice.value == ALL else trace.channels(self.slice.value)
-        self.values = cosine_similarity_map(trace.y_hat[chosen], scene.position)
+        i = None if self.slice.value == ALL else self.slice.value
+        chosen = trace.y_hat if i is None else trace.y_hat[trace.channels(i)]
+        self.values = analysis.cosine_similarity_map(analysis.vectors(chosen, self.weighting.value), scene.position)
+        channel, share = analysis.strongest(chosen)
+        channel += 0 if i is None else trace.channels(i).start
+        said = SAID[self.weighting.value].format(f"{100 * share:.0f}", channel)
+        self.words.value = f"<p class='lab-words'>{said}</p>"
         self.map.readout = scene.name_position(self.values, "")
-        self.map.description = "Cosine similarity of each latent position to row {}, column {}".format(*scene.position)
+        how = weighting_words(trace, i, self.weighting.value)
+        self.map.title = f"Cosine similarity, {how.partition(':')[0]}"
+        self.map.description = (
+            "Cosine similarity of each latent position to row {}, column {}".format(*scene.position) + f", {how}"
+        )
         over = trace.x if self.ground.value else None
         scene.heatmap(self.map, self.values, unit="cosine", low=-1, high=1, colours=DIFFERENCE, over=over)
 

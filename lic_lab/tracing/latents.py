@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lic_lab.codecs.codec import Codec
+from lic_lab.codecs.codec import Codec, undisturbed
 from lic_lab.codecs.geometry import Geometry
 from lic_lab.entropy.hyperprior import Side
 from lic_lab.image import Picture, Source, read
-from lic_lab.tracing.taps import Keep, Taps, by_default, taps
+from lic_lab.tracing.taps import Keep, Taps, array, by_default, taps
 
 
 @dataclass
@@ -83,13 +83,16 @@ def latent(codec: Codec, image: Source | Picture, keep: Keep | None = None) -> L
     ------
     ImageError
         When the image can't be used.
+    ValueError
+        When the codec's weights aren't float32.
     """
+    check(codec)
     picture = image if isinstance(image, Picture) else read(image)
     keep = keep or by_default(_positions(codec, picture))
-    with torch.no_grad():
+    with undisturbed(codec):
         start = time.perf_counter()
         with taps(keep) as of_transform:
-            y, geometry = codec.analyse(picture.x)
+            y, geometry = codec.analyse(picture.x.to(device_of(codec)))
         middle = time.perf_counter()
         with taps(keep) as of_hyper:
             side = codec.side(y)
@@ -100,13 +103,32 @@ def latent(codec: Codec, image: Source | Picture, keep: Keep | None = None) -> L
 
 def synthesis(codec: Codec, found: Latent, y_hat: Tensor, keep: Keep) -> Synthesis:
     """The picture of y_hat (1, M, h, w), made anew only if it was not, or if more of its making is to be kept."""
-    key = hashlib.blake2b(y_hat.numpy().tobytes(), digest_size=16).digest()
+    key = hashlib.blake2b(array(y_hat).tobytes(), digest_size=16).digest()
     known = found.pictures.get(key)
     if known is not None and not known.taps.lack(keep):
         return known
-    with torch.no_grad(), taps(keep) as shown:
-        made = Synthesis(codec.synthesise(y_hat, found.geometry), shown)
+    with undisturbed(codec), taps(keep) as shown:
+        made = Synthesis(codec.synthesise(y_hat.to(device_of(codec)), found.geometry), shown)
     return found.pictures.setdefault(key, made) if known is None else made
+
+
+def check(codec: Codec) -> None:
+    """Refuse weights whose numbers the entropy models can't count with.
+
+    Raises
+    ------
+    ValueError
+        When they aren't float32.
+    """
+    found = {p.dtype for p in codec.parameters() if p.is_floating_point()} - {torch.float32}
+    if found:
+        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
+        raise ValueError(f"{codec.name} has weights in {names}; its bits are counted in float32: call codec.float()")
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's weights lie."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _positions(codec: Codec, picture: Picture) -> int:

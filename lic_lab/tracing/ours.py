@@ -10,19 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lic_lab.codecs.codec import Codec
-from lic_lab.entropy.model import Coded
+from lic_lab.codecs.codec import Codec, undisturbed
+from lic_lab.entropy.model import SHOWN, Coded
 from lic_lab.image import to_uint8
 from lic_lab.layers.tap import record
-from lic_lab.tracing.latents import Latent, latent, synthesis
-from lic_lab.tracing.result import Array, Stage, Trace, parts_of
-from lic_lab.tracing.taps import Keep, Taps, by_default
+from lic_lab.tracing.latents import Latent, check, device_of, latent, synthesis
+from lic_lab.tracing.result import FACTORIZED, Array, Stage, Trace, bits_of, parts_of
+from lic_lab.tracing.taps import Keep, Taps, array, by_default
 
 STAGES = ("local", "+ reference", "+ hyperprior")
 
 
 def trace_codec(codec: Codec, found: Latent, reconstruct: bool, keep: Keep | None) -> Trace:
     """The run of `codec` on a latent; see `trace`."""
+    check(codec)
     h, w = found.geometry.latent
     keep = keep or by_default(h * w)
     maps: dict[str, Array] = {}
@@ -33,48 +34,47 @@ def trace_codec(codec: Codec, found: Latent, reconstruct: bool, keep: Keep | Non
     taps["entropy"] = Taps()
 
     def recorder(name: str, value: Tensor, where: dict[str, Any]) -> None:
-        if name in ("mu", "sigma", "symbols"):
-            maps[name] = value[0].numpy()
+        if name in SHOWN:
+            maps[name] = array(value[0])
         elif name.startswith("stage."):
             stages.setdefault(where["stage"], {})[name.removeprefix("stage.")] = value.unflatten(2, (h, w))
         else:
             taps["entropy"].take(keep, name, value, where)
 
-    training = codec.training
-    codec.eval()
-    try:
-        with torch.no_grad(), record(recorder):
-            start = time.perf_counter()
-            coded = codec.entropy(found.y, found.side.hyper)
-            seconds = {**found.seconds, "entropy": time.perf_counter() - start}
-        order, z = codec.entropy.order, found.side.likelihoods
-        run = Trace(
-            codec=codec.name,
-            quality=codec.quality,
-            combination=codec.combination,
-            picture=found.picture,
-            geometry=found.geometry,
-            x=to_uint8(found.picture.x),
-            x_hat=None,
-            symbols=maps["symbols"],
-            y_hat=coded.y_hat[0].numpy(),
-            mu=maps["mu"],
-            sigma=maps["sigma"],
-            bits=-np.log2(coded.likelihoods[0].double().numpy()),
-            z_bits=np.zeros((0, 0, 0)) if z is None else -np.log2(z[0].double().numpy()),
-            step=order.step_map(h, w).numpy(),
-            slices=order.slices,
-            order=order.name,
-            parts=parts_of(order, h, w),
-            seconds=seconds,
-            patched=any(of.patched(h, w) for of in codec.entropy.active().values() if hasattr(of, "patched")),
-            records=[record for of in taps.values() for record in of.kept(keep)],
-            taps={name: during for during, of in taps.items() for name in of.names},
-            stages=_stages(codec, stages, coded, maps),
-        )
-        return _with_picture(codec, found, run, keep) if reconstruct else run
-    finally:
-        codec.train(training)
+    with undisturbed(codec), record(recorder):
+        start = time.perf_counter()
+        coded = codec.entropy(found.y.to(device_of(codec)), found.side.hyper.to(device_of(codec)))
+        seconds = {**found.seconds, "entropy": time.perf_counter() - start}
+    order, z = codec.entropy.order, found.side.likelihoods
+    factorized = "mu" not in maps
+    run = Trace(
+        codec=codec.name,
+        quality=codec.quality,
+        combination=codec.combination,
+        picture=found.picture,
+        geometry=found.geometry,
+        x=to_uint8(found.picture.x),
+        x_hat=None,
+        symbols=maps["symbols"],
+        y_hat=array(coded.y_hat[0]),
+        mu=maps.get("mu"),
+        sigma=maps.get("sigma"),
+        bits=bits_of(coded.likelihoods)[0],
+        z_bits=np.zeros((0, 0, 0)) if z is None else bits_of(z)[0],
+        step=order.step_map(h, w).numpy(),
+        slices=order.slices,
+        order=order.name,
+        parts=parts_of(order, h, w),
+        seconds=seconds,
+        patched=any(of.patched(h, w) for of in codec.entropy.active().values()),
+        records=[record for of in taps.values() for record in of.kept(keep)],
+        taps={name: during for during, of in taps.items() for name in of.names},
+        stages=_stages(codec, stages, coded, maps),
+        coded_mean=maps["coded.mean"],
+        coded_deviation=maps["coded.deviation"],
+        unknown=FACTORIZED if factorized else "",
+    )
+    return _with_picture(codec, found, run, keep) if reconstruct else run
 
 
 def reconstruct(codec: Codec, found: Latent, run: Trace, keep: Keep | None = None) -> Trace:
@@ -85,7 +85,7 @@ def reconstruct(codec: Codec, found: Latent, run: Trace, keep: Keep | None = Non
 
 def _with_picture(codec: Codec, found: Latent, run: Trace, keep: Keep) -> Trace:
     start = time.perf_counter()
-    made = synthesis(codec, found, torch.from_numpy(run.y_hat)[None], keep)
+    made = synthesis(codec, found, torch.from_numpy(run.told("y_hat"))[None], keep)
     return replace(
         run,
         x_hat=to_uint8(made.x_hat),
@@ -99,11 +99,12 @@ def _stages(codec: Codec, found: dict[int, dict[str, Tensor]], coded: Coded, map
     """The stages before the last, from their taps, and the last."""
     if not found:
         return []
-    gaussian, symbols = codec.entropy.gaussian, torch.from_numpy(maps["symbols"])[None]
+    gaussian, symbols = codec.entropy.gaussian, torch.from_numpy(maps["symbols"])[None].to(coded.y_hat.device)
     out = []
-    for _, of in sorted(found.items()):
-        mu, sigma = gaussian.moments(**of)
-        p = gaussian.bits_likelihood(symbols, symbols, **of)
-        out.append((mu[0].numpy(), sigma[0].numpy(), p[0]))
+    with undisturbed(codec):
+        for _, of in sorted(found.items()):
+            mu, sigma = gaussian.moments(**of)
+            p = gaussian.bits_likelihood(symbols, symbols, **of)
+            out.append((array(mu[0]), array(sigma[0]), p[0]))
     out.append((maps["mu"], maps["sigma"], coded.likelihoods[0]))
-    return [Stage(n, mu, sigma, -np.log2(p.double().numpy())) for n, (mu, sigma, p) in zip(STAGES, out, strict=True)]
+    return [Stage(n, mu, sigma, bits_of(p)) for n, (mu, sigma, p) in zip(STAGES, out, strict=True)]

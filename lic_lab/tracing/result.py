@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lic_lab.codecs.geometry import Geometry
 from lic_lab.entropy.order import CodingOrder
@@ -15,9 +16,10 @@ from lic_lab.layers.places import SUFFIX
 from lic_lab.tracing import references
 from lic_lab.tracing.attention import Attention, look
 from lic_lab.tracing.references import References
-from lic_lab.tracing.taps import Record
+from lic_lab.tracing.taps import Record, array
 
 Array = NDArray[Any]
+FACTORIZED = "a factorized model has one learned distribution for each channel, and no mu and sigma"
 
 
 @dataclass
@@ -42,6 +44,9 @@ class Stage:
 class Trace:
     """What one run saw. Arrays are (M, h, w) unless said otherwise; h and w count latent positions.
 
+    Where a model of others does not tell something, it is None, and `unknown` says why. Who needs it asks
+    `told`, which says so in words.
+
     Attributes
     ----------
     codec, quality, combination
@@ -50,16 +55,23 @@ class Trace:
         How the latent lies on the picture.
     x, x_hat : array
         Image and reconstruction, uint8 (H, W, 3); `x_hat` is None when only bits were asked for.
-    symbols, y_hat, mu, sigma, bits : array
-        Symbols as coded, their refined values (the input of g_s), distribution and cost in bits.
+    symbols : array or None
+        Symbols as coded: the values whose likelihoods were counted.
+    y_hat : array or None
+        The input of g_s: the symbols, refined.
+    mu, sigma : array or None
+        Distribution of each symbol: Gaussian, or of a mixture its mean and deviation. A factorized model has none.
+    bits : array
+        Cost of each symbol.
     z_bits : array
-        (N, ceil(h/4), ceil(w/4)), empty for a codec without hyperprior.
+        Of the side information: (N, ceil(h/4), ceil(w/4)), empty for a codec without hyperprior. Of several with
+        unlike shapes, flat: (n, 1, 1).
     step : array
-        Index of the step that coded each symbol.
+        Index of the step that coded each symbol; 0 throughout if the order is unknown.
     slices : tuple of int
         Channels of each slice.
     order : str
-        Name of the coding order.
+        Name of the coding order; "unknown" of a model that does not tell.
     parts : dict
         Boolean (h, w) for each part of the spatial pattern.
     seconds : dict
@@ -72,6 +84,13 @@ class Trace:
         Name of every tap that was passed, kept or not, and what ran then: a key of `seconds`.
     stages : list of Stage
         Of a progressive entropy model, from the first to the one that codes; empty for others.
+    coded_mean, coded_deviation : array or None
+        Mean and standard deviation of each symbol as it is coded, rounded: under plain rounding, and where sigma is
+        small, they aren't mu and sigma.
+    notes : tuple of str
+        What one has to know to read this trace, in words.
+    unknown : str
+        Why something is None.
     """
 
     codec: str
@@ -81,10 +100,10 @@ class Trace:
     geometry: Geometry
     x: Array
     x_hat: Array | None
-    symbols: Array
-    y_hat: Array
-    mu: Array
-    sigma: Array
+    symbols: Array | None
+    y_hat: Array | None
+    mu: Array | None
+    sigma: Array | None
     bits: Array
     z_bits: Array
     step: Array
@@ -96,6 +115,38 @@ class Trace:
     records: list[Record] = field(default_factory=list)
     taps: dict[str, str] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
+    coded_mean: Array | None = None
+    coded_deviation: Array | None = None
+    notes: tuple[str, ...] = ()
+    unknown: str = ""
+
+    def __repr__(self) -> str:
+        """The rates in one line, and the notes."""
+        quality = "" if self.quality is None else f", quality {self.quality}"
+        bpp = self.bpp
+        lines = [
+            f"Trace of {self.codec}{quality} on {self.picture.name}: {bpp['total']:.4f} bpp "
+            f"(y {bpp['y']:.4f}, z {bpp['z']:.4f}), PSNR {self.psnr:.2f} dB, order {self.order}",
+            *(f"note: {note}" for note in self.notes),
+        ]
+        return "\n".join(lines)
+
+    def told(self, what: str) -> Array:
+        """One of the arrays that a model of others may leave unknown.
+
+        Parameters
+        ----------
+        what : {"symbols", "y_hat", "mu", "sigma", "coded_mean", "coded_deviation"}
+
+        Raises
+        ------
+        ValueError
+            When it is unknown: why, in words.
+        """
+        found: Array | None = getattr(self, what)
+        if found is None:
+            raise ValueError(f"this trace of {self.codec} has no {what}: {self.unknown or 'nothing told it'}")
+        return found
 
     # ------------------------------------------------------------------ numbers and maps
 
@@ -132,8 +183,31 @@ class Trace:
 
     @property
     def normalised(self) -> Array:
-        """(symbols - mu) / sigma: what is left for a context to find (AICT, Fig. 10)."""
-        found: Array = (self.symbols - self.mu) / self.sigma
+        """(symbols - mu) / sigma, as AICT's Figure 10 has it.
+
+        Symbols are rounded and mu and sigma are not of the rounded value, so these residuals correlate and don't have
+        unit variance even if the model is perfect: see `standardised`.
+
+        Raises
+        ------
+        ValueError
+            Where there is no mu and sigma, as of a factorized model.
+        """
+        found: Array = (self.told("symbols") - self.told("mu")) / self.told("sigma")
+        return found
+
+    @property
+    def standardised(self) -> Array:
+        """(symbols - their mean) / their deviation, both as the symbols are coded: what is left for a context to find.
+
+        Of symbols that are distributed as the model says, all of these are uncorrelated and of unit variance.
+
+        Raises
+        ------
+        ValueError
+            Where the model does not tell what it expects.
+        """
+        found: Array = (self.told("symbols") - self.told("coded_mean")) / self.told("coded_deviation")
         return found
 
     def channels(self, i: int) -> slice:
@@ -200,6 +274,12 @@ class Trace:
         """
         h, w = self.bits.shape[1:]
         return references.found([r for r in self.records if r.name == "reference.found"], slice, h, w)
+
+
+def bits_of(likelihoods: Tensor) -> Array:
+    """-log2, in float64."""
+    found: Array = -np.log2(array(likelihoods.detach().double()))
+    return found
 
 
 def parts_of(order: CodingOrder, h: int, w: int) -> dict[str, Array]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -52,7 +53,7 @@ class Taps:
         """Note a tap, and keep what it shows if it is wanted."""
         self.names[name] = keep(name)
         if self.names[name]:
-            self.records.append(Record(name, {k: _plain(v) for k, v in where.items()}, value[0].numpy()))
+            self.records.append(Record(name, {k: _plain(v) for k, v in where.items()}, array(value[0])))
 
     def lack(self, keep: Keep) -> bool:
         """Whether something was passed and not kept that `keep` asks for."""
@@ -82,8 +83,15 @@ def by_default(positions: int) -> Keep:
     return lambda name: small
 
 
+def array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor, wherever it lies, as an array; numbers that numpy doesn't have as float32."""
+    tensor = tensor.detach().cpu()
+    found: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return found
+
+
 def _plain(value: Any) -> Any:
     """Tensors as arrays; what is made only for those who keep it, made."""
     if isinstance(value, Tensor):
-        return value.numpy()
+        return array(value)
     return value() if callable(value) else value

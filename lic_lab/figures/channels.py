@@ -40,7 +40,7 @@ def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> F
         raise ValueError(f"thumbnails is {thumbnails}; the latent has {M} channels, so it must lie in 0 to {M}")
     total = analysis.channel_bits(trace.bits)
     order = analysis.highest_channels(trace.bits)
-    shown = trace.on_picture(trace.symbols[order[:thumbnails]])
+    shown = trace.on_picture(trace.told("symbols")[order[:thumbnails]]) if thumbnails else trace.bits[:0]
     strip = 0.0
     if thumbnails:
         strip = min(1.6, (width - 0.4) / thumbnails * shown.shape[1] / shown.shape[2]) + 0.5

@@ -52,7 +52,7 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
     if not 0 <= channel < M:
         raise ValueError(f"channel is {channel}; the latent has channels 0 to {M - 1}")
     figure, rows = maps.grid(pixels, width, len(stages), 5, left=0.62, top=0.42)
-    symbols = trace.symbols[channel]
+    symbols = trace.told("symbols")[channel]
     limit = float(np.abs(symbols).max()) or 1.0
     bits = [stage.bits[channel] for stage in stages]
     change = [analysis.difference(a, b) for a, b in pairwise(bits)]

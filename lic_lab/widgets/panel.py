@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import ipywidgets as widgets
 
-from lic_lab.widgets.errors import EXPECTED, error_html, in_words
+from lic_lab.widgets.errors import error_html, guarded
 from lic_lab.widgets.view import Scene
 
 ALL = -1  # in menus of slices and heads; a menu shows None as nothing chosen
@@ -48,12 +48,12 @@ class Panel(widgets.VBox):
 
     def redraw(self, change: Any = None) -> None:
         """One of the tab's own menus changed."""
-        if self.scene is None:
-            return
-        try:
-            self.show(self.scene)
-        except EXPECTED as error:
-            self.message.value = error_html(in_words(error))
+        if self.scene is not None:
+            guarded(self.show, self.say)(self.scene)
+
+    def say(self, error: Exception) -> None:
+        """Show what went wrong, here in the tab."""
+        self.message.value = error_html(error)
 
 
 def menu(label: str, options: Any, tooltip: str, **more: Any) -> widgets.Dropdown:

@@ -19,7 +19,7 @@ from lic_lab.widgets.attention import AttentionMaps
 from lic_lab.widgets.channels import Channels
 from lic_lab.widgets.compare import Compare
 from lic_lab.widgets.correlation import Correlation
-from lic_lab.widgets.errors import EXPECTED, error_html, in_words
+from lic_lab.widgets.errors import error_html, in_words
 from lic_lab.widgets.map import Map
 from lic_lab.widgets.numbers import numbers_html
 from lic_lab.widgets.panel import Panel, menu, row
@@ -209,7 +209,7 @@ class Workbench(widgets.VBox):
         try:
             self.quality.options = [(f"{q}  (λ = {lmbda:g})", q) for q, lmbda in self.session.qualities().items()]
             self.quality.value = self.quality.options[0][1]
-        except EXPECTED as error:
+        except Exception as error:
             for control in (self.photo, self.upload, self.path, self.quality, *self.parts.values(), self.pin):
                 control.disabled = True
             self._say(str(error))
@@ -362,7 +362,7 @@ class Workbench(widgets.VBox):
         """Open a file; it joins the menu of photographs. One that is `lasting` can be read again."""
         try:
             picture = read(path)
-        except EXPECTED as error:
+        except Exception as error:
             self._say(in_words(error))
             return
         self._join(picture, path if lasting else picture)
@@ -374,7 +374,7 @@ class Workbench(widgets.VBox):
             picture = picture or self._picture(self.photo.value)
             self._say("")
             run = self.session.run(picture, self.quality.value, self._choice(), self._progress, self._show_numbers)
-        except EXPECTED as error:
+        except Exception as error:
             self._say(f"{in_words(error)}. The run before is still shown." if before else in_words(error))
             if before is not None:
                 self._show_numbers(before)
@@ -504,7 +504,7 @@ class Workbench(widgets.VBox):
         def run(change: Any) -> None:
             try:
                 action(change)
-            except EXPECTED as error:
+            except Exception as error:
                 self._say(in_words(error))
 
         return run

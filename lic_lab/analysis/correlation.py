@@ -126,7 +126,7 @@ def spatial_correlation(normalised: Array, reach: int = 4) -> Array:
     Parameters
     ----------
     normalised : array
-        (M, h, w), usually (y_hat - mu) / sigma: what is left for a context to find.
+        (M, h, w), usually `Trace.standardised`, which leaves 0 but for the noise of the sample if the model is perfect.
     reach : int
         Largest offset, in latent positions.
 

@@ -153,6 +153,8 @@ def same_positions(a: Trace, b: Trace) -> bool:
 
 def same_symbols(a: Trace, b: Trace) -> bool:
     """Whether two runs code the same symbols, so that the difference of their bits is the entropy model's alone."""
+    if a.symbols is None or b.symbols is None:  # unknown, as of some models of others
+        return False
     return a.symbols is b.symbols or np.array_equal(a.symbols, b.symbols)
 
 

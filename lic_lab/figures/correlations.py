@@ -58,7 +58,7 @@ def cosine_similarity(
     maps.picture(axes[0], trace.x)
     axes[0].set_title("image")
     for ax, i in zip(axes[1:], panels, strict=True):
-        latent = trace.y_hat if i is None else trace.y_hat[trace.channels(i)]
+        latent = trace.told("y_hat") if i is None else trace.told("y_hat")[trace.channels(i)]
         similarity = analysis.cosine_similarity_map(analysis.vectors(latent, weighting), position)
         drawn = maps.latent_map(ax, similarity, pixels, trace.geometry.cell, -1, 1, SIGNED)
         which = "all channels" if i is None else f"slice {i}"
@@ -75,9 +75,9 @@ def weighting_words(trace: Trace, slice: int | None, weighting: str) -> str:
     """How channels are weighted, in words: "normalised", "without channel 0" or "plain: 56 % is channel 0"."""
     if weighting == "normalised":
         return weighting
-    start, chosen = 0, trace.y_hat
+    start, chosen = 0, trace.told("y_hat")
     if slice is not None:
-        start, chosen = trace.channels(slice).start, trace.y_hat[trace.channels(slice)]
+        start, chosen = trace.channels(slice).start, trace.told("y_hat")[trace.channels(slice)]
     channel, share = analysis.strongest(chosen)
     if weighting == "rest":
         return f"without channel {start + channel}"
@@ -86,7 +86,10 @@ def weighting_words(trace: Trace, slice: int | None, weighting: str) -> str:
 
 @styled
 def spatial_correlation(trace: Trace, reach: int = 4, limit: float | None = None, width: float = COLUMN) -> Figure:
-    """Correlation of (y_hat - mu) / sigma between positions at an offset (AICT, Figure 10): what is left to find.
+    """Correlation of the standardised symbols between positions at an offset: what is left for a context to find.
+
+    AICT's Figure 10 has (y_hat - mu) / sigma here. Rounded symbols correlate by that measure even if the model is
+    perfect, so they are measured by their own mean and deviation instead: `Trace.standardised`.
 
     Parameters
     ----------
@@ -104,7 +107,7 @@ def spatial_correlation(trace: Trace, reach: int = 4, limit: float | None = None
     ValueError
         For a latent of a single row or column, which has no offsets, or a reach below 1.
     """
-    normalised = trace.on_picture(trace.normalised)
+    normalised = trace.on_picture(trace.standardised)
     reach = min(reach, *(n - 1 for n in normalised.shape[1:]))
     if reach < 1:
         h, w = normalised.shape[1:]

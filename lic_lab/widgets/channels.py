@@ -34,7 +34,7 @@ class Channels(Panel):
         bits = analysis.channel_bits(trace.bits)
         order = analysis.highest_channels(trace.bits)
         self.bars.value = bars_html(trace, bits, order)
-        source = getattr(trace, self.content.value)
+        source = trace.bits if self.content.value == "bits" else trace.told(self.content.value)
         for map_, channel in zip(self.maps, order, strict=False):
             map_.title = f"channel {channel}"
             map_.readout = f"{bits[channel] / bits.sum():.1%}"

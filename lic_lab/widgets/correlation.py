@@ -1,4 +1,4 @@
-"""Normalised spatial correlation of (symbols - mu) / sigma: what the entropy model left for a context to find."""
+"""Spatial correlation of the standardised symbols: what the entropy model left for a context to find."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from lic_lab.widgets.panel import ALL, Panel, menu, row
 from lic_lab.widgets.view import Array, Scene
 
 WORDS = (
-    "<p class='lab-words'>The mean correlation of the normalised latent, (symbols - mu) / sigma, with itself some "
-    "positions away. A perfect model leaves 0 everywhere but in the centre. The number to compare is the mean "
-    "magnitude off the centre.</p>"
+    "<p class='lab-words'>The mean correlation of the standardised symbols, (symbol - its mean) / its deviation, with "
+    "themselves some positions away. Mean and deviation are those of the rounded symbol as it is coded: of a perfect "
+    "model nothing but the noise of the sample is left off the centre. The number to compare is the mean magnitude "
+    "there.</p>"
 )
 TOO_SMALL = "The picture has a single row or column of latent positions, so there are no offsets to look at."
 
@@ -23,7 +24,7 @@ TOO_SMALL = "The picture has a single row or column of latent positions, so ther
 class Correlation(Panel):
     """A small matrix of correlations by offset; A's beside it when a run is pinned."""
 
-    title, tooltip = "Correlation", "Spatial correlation left in the normalised latent"
+    title, tooltip = "Correlation", "Spatial correlation left in the standardised symbols"
 
     def __init__(self) -> None:
         self.slice = menu("Channels", [("all", ALL)], "All channels of the latent, or those of one slice")
@@ -62,9 +63,9 @@ class Correlation(Panel):
     def values(self, trace: Trace) -> Array | None:
         """Correlations by offset, of the chosen channels; a small picture has fewer offsets, or none."""
         chosen = slice(None) if self.slice.value == ALL else trace.channels(self.slice.value)
-        normalised = trace.normalised[chosen]
-        reach = min(self.reach.value, *(n - 1 for n in normalised.shape[1:]))
-        return spatial_correlation(normalised, reach) if reach else None
+        standardised = trace.standardised[chosen]
+        reach = min(self.reach.value, *(n - 1 for n in standardised.shape[1:]))
+        return spatial_correlation(standardised, reach) if reach else None
 
 
 def off_centre(values: Array) -> Array:

@@ -55,7 +55,7 @@ class Similarity(Panel):
         if list(self.slice.options) != options:
             self.slice.options = options
         i = None if self.slice.value == ALL else self.slice.value
-        chosen = trace.y_hat if i is None else trace.y_hat[trace.channels(i)]
+        chosen = trace.told("y_hat") if i is None else trace.told("y_hat")[trace.channels(i)]
         self.values = analysis.cosine_similarity_map(analysis.vectors(chosen, self.weighting.value), scene.position)
         channel, share = analysis.strongest(chosen)
         channel += 0 if i is None else trace.channels(i).start

@@ -369,7 +369,7 @@ def test_channels_are_sorted_by_their_bits(bench, photo):
 def test_the_correlation_is_that_of_the_normalised_latent(bench, photo):
     trace = expected(bench, photo)
     open_tab(bench, bench.correlation)
-    found = lab.correlation.spatial_correlation(trace.normalised, 3)
+    found = lab.correlation.spatial_correlation(trace.standardised, 3)
     np.testing.assert_allclose(bench.correlation.values(bench.run.trace), found, atol=1e-4)
     cells = [float(c) for c in re.findall(r"<td>([^<]*)</td>", bench.correlation.table.value)]
     np.testing.assert_allclose(cells, found.ravel(), atol=6e-4)
@@ -495,15 +495,15 @@ class Watched(nn.Module):
 
 def test_attention_that_the_workbench_does_not_know_is_shown(bench, monkeypatch):
     """Of the transforms: in g_a on a finer grid than y's, run again for the maps; in g_s, whose picture is known."""
-    loaded = weights.load
+    lent = weights.borrow
 
     def load(*which):
-        codec = copy.copy(loaded(*which))
+        codec = copy.copy(lent(*which))
         g_a, g_s = Watched(codec.g_a, "down", 1 / 4), Watched(codec.g_s, "up", 1)
         codec._modules = codec._modules | {"g_a": g_a, "g_s": g_s}
         return codec
 
-    monkeypatch.setattr(weights, "load", load)
+    monkeypatch.setattr(weights, "borrow", load)
     bench.photo.value = "Coffee"
     open_tab(bench, bench.attention)
     assert bench.attention.component.options == (("down", "down"), ("up", "up"))

@@ -24,8 +24,9 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 MAGIC, VERSION = b"\x89LIC", 4
 MOST_STRINGS = 16
 SMALLEST = 42  # bytes of a file with an empty name and one empty string
+
+Bytes = bytes | bytearray | memoryview
 
 _FIXED = struct.Struct("<4sBB8sIIHII")  # up to the picture's checksum
 
@@ -214,12 +217,23 @@ def compress(codec: Codec, x: Tensor) -> Bitstream:
     Parameters
     ----------
     codec : Codec
-        From `lic_lab.load`: a stream names the weights it needs.
+        From `lic_lab.load`: a stream names the weights it needs, so they must still be those of their file.
     x : Tensor
         (1, 3, H, W) in [0, 1]; any size.
+
+    Raises
+    ------
+    ValueError
+        When the codec has no shipped weights, or no longer has them as they were loaded; for other than one image.
     """
     if codec.quality is None or codec.digest is None:
         raise ValueError(f"{codec.name} has no shipped weights, so nobody could decode its stream; use lab.load")
+    if codec.fingerprint() != codec.loaded:
+        raise ValueError(
+            f"{codec.name} is no longer as lab.load gave it (trained on, pruned, converted to other numbers, or with "
+            "parts exchanged), so nobody could decode its stream. Load it again to write files; lab.trace counts the "
+            "bits of a changed codec, and codec.compress and codec.decompress code with it"
+        )
     if x.dim() != 4 or x.shape[:2] != (1, 3):
         raise ValueError(f"the image has shape {tuple(x.shape)}; a stream holds one image, (1, 3, H, W)")
     coded = codec.encode(x)
@@ -282,10 +296,10 @@ def decompress(stream: Bitstream, max_pixels: int = LARGEST) -> NDArray[np.uint8
 
 def _codec(stream: Bitstream) -> Codec:
     """The codec a stream needs, with its components."""
-    from lic_lab.codecs.weights import WeightsError, load
+    from lic_lab.codecs.weights import WeightsError, borrow
 
     try:
-        codec = load(stream.codec, stream.quality)
+        codec = borrow(stream.codec, stream.quality)
     except WeightsError as error:
         raise WrongModel(f"the stream needs weights that are not here: {error}") from None
     if str(codec.digest)[:16] != stream.digest:
@@ -307,12 +321,29 @@ def encode(codec: Codec, image: Source) -> bytes:
     >>> import lic_lab as lab                                                # doctest: +SKIP
     >>> data = lab.encode(lab.load("mlic+", quality=3), "photo.png")         # doctest: +SKIP
     >>> pixels = lab.decode(data)                                            # doctest: +SKIP
+
+    Raises
+    ------
+    TypeError
+        When `codec` is none of ours.
+    ValueError
+        See `compress`.
+    ImageError
+        When the image can't be used.
     """
-    return compress(codec, read_image(image)).to_bytes()
+    from lic_lab.codecs.codec import Codec, unwrapped
+
+    found = unwrapped(codec)
+    if not isinstance(found, Codec):
+        raise TypeError(
+            f"codec is a {type(found).__name__}; a .lic file names the shipped weights that decode it, so encode takes "
+            "what lab.load returns, such as lab.load('mlic+', 3). Other models code with their own compress"
+        )
+    return compress(found, read_image(image)).to_bytes()
 
 
-def decode(source: bytes | str | Path, max_pixels: int = LARGEST) -> NDArray[np.uint8]:
-    """The image, uint8 (H, W, 3), from the content of a .lic file or its path.
+def decode(source: Bytes | str | PathLike[str] | IO[bytes], max_pixels: int = LARGEST) -> NDArray[np.uint8]:
+    """The image, uint8 (H, W, 3), from the content of a .lic file, its path or a binary file object.
 
     Raises
     ------
@@ -321,5 +352,13 @@ def decode(source: bytes | str | Path, max_pixels: int = LARGEST) -> NDArray[np.
     OSError
         When the file can't be read.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if isinstance(source, str | PathLike):
+        data = Path(source).read_bytes()
+    else:
+        content = source.read() if hasattr(source, "read") else source
+        if not isinstance(content, Bytes):
+            raise ForeignStream(
+                f"a stream is bytes, a path or a file opened with 'rb'; this gives a {type(content).__name__}"
+            )
+        data = bytes(content)
     return decompress(Bitstream.from_bytes(data), max_pixels)

@@ -15,7 +15,7 @@ from torch import nn
 
 from lic_lab.codecs.codec import Codec
 from lic_lab.codecs.factorized import Factorized
-from lic_lab.entropy.contexts.channel import SliceTransforms
+from lic_lab.entropy.contexts.channel import SliceTransforms, convolutions
 from lic_lab.entropy.gaussian import Gaussian
 from lic_lab.entropy.hyperprior import Hyperprior
 from lic_lab.entropy.model import EntropyModel
@@ -54,7 +54,7 @@ class Charm(Codec):
             Hyperprior(CharmHyperAnalysis(N, M), CharmHyperSynthesis(N, M), N),
             EntropyModel(
                 order,
-                {"channel": {"transforms": SliceTransforms(order, 2 * M, hidden, SUPPORT)}},
+                {"channel": {"transforms": SliceTransforms(order, convolutions(hidden, (5, 5, 3)), 2 * M, SUPPORT)}},
                 Direct("channel"),
                 {"lrp": lrp},
                 Gaussian("centred"),  # and mixed quantisation in training [paper]

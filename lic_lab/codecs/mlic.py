@@ -96,12 +96,8 @@ class MLIC(Codec):
         return SharedLatent().swap(**cls.SMALL).called(cls.NAME)
 
     @classmethod
-    def from_state_dict(cls, state_dict: dict[str, Tensor]) -> Codec:
-        if "g_a.linear_path.weight" not in state_dict:
-            return super().from_state_dict(state_dict)
-        codec = cls.build("small")
-        codec.load_state_dict(state_dict)
-        return codec
+    def _shaped(cls, state: Mapping[str, Tensor]) -> Codec:
+        return cls.build("small") if "g_a.linear_path.weight" in state else super()._shaped(state)
 
     @classmethod
     def dimensions(cls, state_dict: dict[str, Tensor]) -> dict[str, int]:

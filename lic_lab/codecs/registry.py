@@ -51,6 +51,8 @@ _MLIC = (
     "Jiang, Yang, Zhai, Ning, Gao, Wang: MLIC: Multi-reference entropy model for learned image compression, ACM MM 2023"
 )
 
+_ZHU = "Zhu, Yang, Cohen: Transformer-based transform coding, ICLR 2022"
+_GHORBEL = "Ghorbel, Hamidouche, Morin: AICT: An adaptive image compression transformer, ICIP 2023"
 _QIAN = (
     "Qian, Tan, Sun, Lin, Li, Sun, Li, Jin: Learning accurate entropy model with global reference for image "
     "compression, ICLR 2021"
@@ -92,6 +94,15 @@ ENTRIES = {
             "global_reference:GlobalReference",
             {"paper": 27_556_611, "released": 29_769_603, "small": 5_935_935},
         ),
+        Entry(
+            "swint-charm",
+            "SwinT-ChARM",
+            _ZHU,
+            "swint_charm:SwinTCharm",
+            {"paper": 31_330_512, "zhu2022": 32_556_816, "small": 2_579_062},
+        ),
+        Entry("conv-charm", "Conv-ChARM", _GHORBEL, "ict:ConvCharm", {"paper": 52_588_355, "small": 8_706_019}),
+        Entry("ict", "ICT", _GHORBEL, "ict:ICT", {"paper": 37_133_000, "small": 2_934_924}),
         Entry("mlic", "MLIC", _MLIC, "mlic:MLIC", {"paper": 46_401_516, "small": 9_086_887}),
         Entry("mlic+", "MLIC+", _MLIC, "mlic_plus:MLICPlus", {"paper": 81_590_784, "small": 9_086_887}),
     )
@@ -101,8 +112,9 @@ ENTRIES = {
 def names() -> tuple[str, ...]:
     """Names of all codecs, in the order of their papers.
 
-    >>> names()
-    ('factorized', 'hyperprior', 'mean-scale', 'joint-autoregressive', 'charm', 'global-reference', 'mlic', 'mlic+')
+    >>> names()  # doctest: +NORMALIZE_WHITESPACE
+    ('factorized', 'hyperprior', 'mean-scale', 'joint-autoregressive', 'charm', 'global-reference', 'swint-charm',
+     'conv-charm', 'ict', 'mlic', 'mlic+')
     """
     return tuple(ENTRIES)
 

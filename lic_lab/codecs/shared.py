@@ -7,10 +7,15 @@ combination of the menu has real weights.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from itertools import product
 
+from torch import Tensor
+
 from lic_lab.codecs.codec import Codec
+from lic_lab.codecs.states import codec_said
+from lic_lab.codecs.weights import SERVES
 from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.contexts.channel import ChannelContext
 from lic_lab.entropy.contexts.globally import InterSliceContext, IntraSliceContext
@@ -150,6 +155,17 @@ class SharedLatent(Codec):
             "shared",
             "small",
         )
+
+    @classmethod
+    def _shaped(cls, state: Mapping[str, Tensor]) -> Codec:
+        """Its weights alone tell neither name nor components: it is "shared" then, as `lab.load` gives it."""
+        if codec_said(state) is None:
+            warnings.warn(
+                "these weights serve every combination of components and do not say which they were saved from; this "
+                "is 'shared' with its own: swap chooses others, and from_state_dict of MLIC or MLICPlus gives those",
+                stacklevel=3,
+            )
+        return cls().swap(**SERVES["shared"]).called("shared")
 
     def swap(self, /, **choice: str) -> Codec:
         """Another combination on the same latent.

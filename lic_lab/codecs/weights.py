@@ -8,11 +8,13 @@ What reads cards alone does not wait for torch: that is imported on use.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from safetensors import SafetensorError
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from lic_lab.codecs.codec import Codec
 
 QUALITIES = {1: 0.0018, 2: 0.0035, 3: 0.0067, 4: 0.013, 5: 0.025, 6: 0.0483}  # CompressAI's, for MSE
+STATE_SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".ckpt", ".bin")
 SERVES: dict[str, dict[str, str]] = {
     "shared": {"channel": "conv", "local": "attention", "global": "intra+inter", "refinement": "lrp"},
     "mlic": {"channel": "conv", "local": "stacked", "global": "intra", "refinement": "lrp"},
@@ -85,6 +88,10 @@ def _read_cards(name: str | None = None) -> tuple[list[dict[str, Any]], list[str
 def load(name: str, quality: int | None = None) -> Codec:
     """A codec with its shipped weights, in evaluation mode and ready to code.
 
+    It is its holder's own: whatever is done to it changes no other. torch's settings (inference mode, autocast, default
+    dtype and device) have no part in it, and no random numbers are drawn. The first time takes a quarter of a second,
+    later ones a twentieth.
+
     Parameters
     ----------
     name : str
@@ -96,18 +103,31 @@ def load(name: str, quality: int | None = None) -> Codec:
     WeightsError
         When there are no such weights (the message lists those there are), or the file does not match its card.
     """
+    from lic_lab.codecs.codec import undisturbed
+
+    lent = borrow(name, quality)
+    with undisturbed():
+        return copy.deepcopy(lent)
+
+
+def borrow(name: str, quality: int | None = None) -> Codec:
+    """As `load`, but with tensors that all borrowers share: at once, for those who only read them and keep them in."""
+    if not isinstance(name, str):
+        raise WeightsError(
+            f"a codec is asked for by its name, and this is a {type(name).__name__}: lab.load('mlic+', 3)"
+        )
     available = {card["quality"]: card for card in cards(name)}
     if not available:
         every, strangers = _read_cards()
         have = sorted({served for card in every for served in card["serves"]})
-        there = f"in {folder()}" if folder().is_dir() else f": there is no folder {folder()}"
+        there = f" in {folder()}" if folder().is_dir() else f": there is no folder {folder()}"
+        hint = "; a file of your own is for its class's from_state_dict" if Path(name).suffix in STATE_SUFFIXES else ""
         raise WeightsError(
-            f"there are no weights for {name!r} {there}; there are some for {', '.join(have) or 'none'}. "
+            f"there are no weights for {name!r}{there}; there are some for {', '.join(have) or 'none'}{hint}. "
             + "".join(f"Passed over: {words}. " for words in strangers[:3])
             + "LIC_LAB_WEIGHTS names another folder"
         )
-    if quality is None:
-        quality = min(available)
+    quality = min(available) if quality is None else _whole(quality)
     if quality not in available:
         raise WeightsError(f"{name} has no weights for quality {quality!r}; it has {', '.join(map(str, available))}")
     card = available[quality]
@@ -117,10 +137,19 @@ def load(name: str, quality: int | None = None) -> Codec:
     return codec
 
 
+def _whole(quality: Any) -> int:
+    """The quality as an int; 3.0 and NumPy's numbers are numbers too."""
+    if isinstance(quality, bool) or not isinstance(quality, Real | SupportsIndex) or float(quality) % 1:
+        raise WeightsError(f"quality is {quality!r}, a {type(quality).__name__}; give a whole number, 1 to 6")
+    return int(float(quality))
+
+
 @lru_cache(maxsize=4)
 def _model(path: str, digest: str, name: str) -> Codec:
     import torch
     from safetensors.torch import load as load_tensors
+
+    from lic_lab.codecs.codec import undisturbed
 
     try:
         data = Path(path).read_bytes()
@@ -134,16 +163,17 @@ def _model(path: str, digest: str, name: str) -> Codec:
             f"{Path(path).name} has digest {found[:12]}, its card says {digest[:12]}: the file is damaged or was "
             "changed; restore it with git checkout"
         )
-    try:
-        with torch.inference_mode(False):  # its tensors serve others later
-            codec = untrained(name)
+    with undisturbed(), torch.random.fork_rng(devices=[]):
+        codec = untrained(name)
+        try:
             state = {k: v.float() if v.is_floating_point() else v for k, v in load_tensors(data).items()}
             codec.load_state_dict(state)
-    except (SafetensorError, RuntimeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{Path(path).name} does not hold this codec's weights ({reason})") from None
-    codec.requires_grad_(False)
-    return codec.eval()
+        except (SafetensorError, RuntimeError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"{Path(path).name} does not hold this codec's weights ({reason})") from None
+        codec.requires_grad_(False).eval()
+        codec.loaded = codec.fingerprint()
+    return codec
 
 
 def untrained(name: str) -> Codec:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from threading import Lock
 
 from lic_lab.codecs import weights
 from lic_lab.codecs.codec import Codec
 from lic_lab.image import Picture
 from lic_lab.layers.places import SUFFIX
 from lic_lab.tracing import Latent, Trace, latent, reconstruct, trace
+from lic_lab.widgets.background import Stop
+from lic_lab.widgets.pace import Course, Pace, Progress
 
 CODEC = "shared"
 CACHE_BYTES = 1 << 30  # of latents and reconstructions; the oldest go first
 ATTENTION_POSITIONS = 24_576  # 6 megapixels; attention maps take about 100 MB per 4096 positions
 Choice = dict[str, str]
-Report = Callable[[str], None]
+Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Session:
 
     def __init__(self) -> None:
         self._latents: OrderedDict[tuple[int, str | None], Latent] = OrderedDict()
-        self._speed = 1.5e-6  # seconds per pixel of a first analysis; measured anew each time
+        self._pace = Pace()
+        self._lock = Lock()  # a run that was stopped may still be ending in its thread
 
     @staticmethod
     def qualities() -> dict[int, float]:
@@ -73,7 +77,19 @@ class Session:
             )
         return found
 
-    def run(self, picture: Picture, quality: int, choice: Choice, report: Report, first: Callable[[Run], None]) -> Run:
+    def seconds(self, picture: Picture, quality: int, choice: Choice) -> float:
+        """How long `run` will take, as far as the runs before tell."""
+        return self._course(picture, weights.borrow(CODEC, quality).swap(**choice), lambda progress: None).seconds
+
+    def run(
+        self,
+        picture: Picture,
+        quality: int,
+        choice: Choice,
+        report: Report,
+        first: Callable[[Run], None],
+        stop: Stop | None = None,
+    ) -> Run:
         """Analyse. `first` gets the run as soon as its numbers are there, before there is a picture.
 
         Parameters
@@ -83,28 +99,46 @@ class Session:
         choice : dict
             Keywords of `SharedLatent.swap`.
         report : callable
-            Told in words what goes on, when it will take long.
+            Told where it is, when it will take long.
         first : callable
+        stop : Stop, optional
+            What stops it, from another thread.
+
+        Raises
+        ------
+        Stopped
+            When it was stopped; what was computed completely is kept for another run.
         """
         start = time.perf_counter()
-        codec = weights.load(CODEC, quality).swap(**choice)
-        cached = (id(picture), codec.digest) in self._latents
-        pixels = picture.x.shape[2] * picture.x.shape[3]
-        long = not cached and self._speed * pixels > 1
-        megapixels = f"{pixels / 1e6:.1f} megapixels"
-        with _reporting(report if long else _silent) as say:
-            say(f"Analysing {megapixels}: the transform, about {self._speed * pixels:.0f} s in all")
-            found = self._latent(codec, picture)
-            say(f"Analysing {megapixels}: the entropy model")
-            run = Run(trace(codec, found, reconstruct=False, keep=_nothing), found, codec, cached, 0.0)
+        with stop or nullcontext():
+            codec = weights.borrow(CODEC, quality).swap(**choice)
+            course = self._course(picture, codec, report)
+            cached = self._known(codec, picture) is not None
+            if not cached:
+                with course.part("transform"):
+                    made = latent(codec, picture, _nothing)
+                self._keep(codec, made)
+            found = self._known(codec, picture) or made
+            with course.part("entropy"):
+                run = Run(trace(codec, found, reconstruct=False, keep=_nothing), found, codec, cached, 0.0)
             first(replace(run, seconds=time.perf_counter() - start))
-            say(f"Analysing {megapixels}: the reconstruction")
-            whole = reconstruct(codec, found, run.trace, _nothing)
-            run = replace(run, trace=whole, seconds=time.perf_counter() - start)
-        if not cached:
-            self._speed = run.seconds / pixels
+            had = len(found.pictures)
+            with course.part("reconstruction", lambda: len(found.pictures) > had):
+                whole = reconstruct(codec, found, run.trace, _nothing)
+            if stop is not None:
+                stop.check()
         self._trim(found)
-        return run
+        return replace(run, trace=whole, seconds=time.perf_counter() - start)
+
+    def _course(self, picture: Picture, codec: Codec, report: Report) -> Course:
+        """The parts that are still to be computed for this codec on this picture."""
+        known, choice = self._known(codec, picture), codec.combination
+        parts = {"entropy": " ".join(choice.values())}
+        if known is None:
+            parts = {"transform": "", **parts}
+        if known is None or not known.pictures or choice["refinement"] != "none":
+            parts["reconstruction"] = ""
+        return Course(self._pace, picture.x.shape[2] * picture.x.shape[3], parts, report)
 
     def attention(self, run: Run, component: str) -> Trace:
         """The run again with the attention maps of one component kept.
@@ -123,33 +157,25 @@ class Session:
         name = component + SUFFIX
         return trace(run.codec, run.latent, run.trace.taps[name] == "g_s", keep=lambda tap: tap == name)
 
-    def _latent(self, codec: Codec, picture: Picture) -> Latent:
-        key = (id(picture), codec.digest)
-        if key not in self._latents:
-            self._latents[key] = latent(codec, picture, _nothing)  # holds the picture, so its id stays its own
-        self._latents.move_to_end(key)
-        return self._latents[key]
+    def _known(self, codec: Codec, picture: Picture) -> Latent | None:
+        with self._lock:
+            found = self._latents.get((id(picture), codec.digest))
+            if found is not None:
+                self._latents.move_to_end((id(picture), codec.digest))
+            return found
+
+    def _keep(self, codec: Codec, found: Latent) -> None:
+        with self._lock:
+            self._latents[(id(found.picture), codec.digest)] = found  # it holds the picture, so its id stays its own
 
     def _trim(self, current: Latent) -> None:
         """Forget the oldest latents, then the oldest reconstructions of this one, beyond `CACHE_BYTES`."""
-        while sum(found.nbytes for found in self._latents.values()) > CACHE_BYTES and len(self._latents) > 1:
-            self._latents.popitem(last=False)
-        while current.nbytes > CACHE_BYTES and len(current.pictures) > 1:
-            current.pictures.pop(next(iter(current.pictures)))
+        with self._lock:
+            while sum(found.nbytes for found in self._latents.values()) > CACHE_BYTES and len(self._latents) > 1:
+                self._latents.popitem(last=False)
+            while current.nbytes > CACHE_BYTES and len(current.pictures) > 1:
+                current.pictures.pop(next(iter(current.pictures)))
 
 
 def _nothing(tap: str) -> bool:
     return False
-
-
-def _silent(words: str) -> None:
-    pass
-
-
-@contextmanager
-def _reporting(report: Report) -> Iterator[Report]:
-    """Ends with an empty report, whatever happens."""
-    try:
-        yield report
-    finally:
-        report("")

@@ -298,9 +298,14 @@ class Codec(CompressionModel):
         state = plain(state_dict)
         try:
             codec = cls._shaped(state)
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-            missing = f"they have no {error.args[0]}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-            raise WeightsError(f"these are no weights of {cls.__name__}: {missing}{_whose(state)}") from None
+        except KeyError as error:
+            raise WeightsError(
+                f"these are no weights of {cls.__name__}: they have no {error.args[0]}{_whose(state)}"
+            ) from None
+        except (IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(
+                f"these are no weights of {cls.__name__}: it can't be built in their shapes ({error}){_whose(state)}"
+            ) from None
         if words := difference(codec.state_dict(), state, [key for key, _ in codec._tables()]):
             raise WeightsError(f"these are no weights of {cls.__name__}: {words}{_whose(state)}")
         codec.load_state_dict(state)
@@ -420,11 +425,13 @@ class Codec(CompressionModel):
         if not x.numel():
             raise ValueError(f"images have shape {tuple(x.shape)}, which holds no pixel; give (B, 3, H, W) in [0, 1]")
         weight = next(self.g_a.parameters(), x)
-        if not x.is_floating_point() or torch.promote_types(x.dtype, weight.dtype) != weight.dtype:
+        if weight.element_size() < 4:
             raise ValueError(
-                f"images are {str(x.dtype)[6:]} and {self.name} is {str(weight.dtype)[6:]}; bring the codec back to "
-                "float32 with codec.float() (lab.load gives one whose weights were never rounded), images to [0, 1]"
+                f"{self.name} has weights in {str(weight.dtype)[6:]}, too coarse for probabilities: call codec.float() "
+                "or lab.load for weights that were never rounded; for speed there is torch.autocast"
             )
+        if not x.is_floating_point():
+            raise ValueError(f"images are {str(x.dtype)[6:]}; give floats in [0, 1]")
         x = x.to(weight.device, weight.dtype)
         return x.contiguous()  # channels-last input corrupts the heap inside torch 2.15's CPU convolutions
 

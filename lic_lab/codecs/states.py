@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
+import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lic_lab.codecs.weights import WeightsError
 
 NESTED = ("state_dict", "model_state_dict", "model", "modules", "net", "network", "weights")  # by checkpoints
-COUNTERS = (".total_ops", ".total_params")  # that thop leaves in a model whose operations it counted
+COUNTERS = ("total_ops", "total_params")  # that thop leaves in a model whose operations it counted
 _OWN = re.compile(r"((?:[^.]+\.)*?)(?:g_a|g_s|hyperprior|entropy)\.")
 
 
@@ -83,6 +89,56 @@ def codec_said(state: Mapping[str, Any]) -> dict[str, Any] | None:
     """What `Codec.state_dict` has noted in torch's metadata, where it has survived."""
     found: dict[str, Any] | None = getattr(state, "_metadata", {}).get("", {}).get("codec")
     return found
+
+
+def read(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """The weights in a file of torch.save or safetensors, in float32 and by a codec's own names. No code of it is run.
+
+    Raises
+    ------
+    WeightsError
+        When the file can't be read or holds no weights.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"the weights {path} can't be read ({getattr(error, 'strerror', None) or error})") from None
+    if found := _stranger(start):
+        raise WeightsError(f"{path} holds no weights: {found}")
+    try:
+        if start.startswith(b"PK") and (part := ZipFile(path).testzip()):
+            raise BadZipFile(f"the checksum of {part} is wrong")  # torch does not look
+        if start.startswith((b"PK", b"\x80")):
+            given = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            given = load_file(path)
+    except UnpicklingError:
+        raise WeightsError(
+            f"{path} holds more than weights, or is damaged. Objects are not loaded, because loading them runs what "
+            "the file says: if you trust it, load it with torch yourself and save the state_dict() alone"
+        ) from None
+    except Exception as error:  # torch's readers raise whatever a damaged file makes them stumble over
+        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
+        raise WeightsError(f"{path} is damaged or cut off ({reason}): copy it again") from None
+    try:
+        return {key: v.float() if v.is_floating_point() else v for key, v in plain(given).items()}
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+
+
+def _stranger(start: bytes) -> str:
+    """What a file is that begins so, if it can't be one of weights."""
+    if not start:
+        return "it is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a pointer of git-lfs; fetch the file itself with git lfs pull"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page; download the file that the page links to"
+    if not start.startswith((b"PK", b"\x80")) and start[8:9] != b"{":
+        return "it is neither of torch.save nor of safetensors"
+    return ""
 
 
 def difference(own: Mapping[str, Tensor], state: Mapping[str, Tensor], free: Iterable[str]) -> str:

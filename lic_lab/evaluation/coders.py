@@ -81,9 +81,9 @@ class Learned:
     """
 
     def __init__(self, name: str, quality: int | None = None, swaps: dict[str, str] | None = None):
-        from lic_lab.codecs.weights import load  # seconds, which classical codecs need not wait for
+        from lic_lab.codecs.weights import borrow  # seconds, which classical codecs need not wait for
 
-        codec = load(name, quality).swap(**swaps or {})
+        codec = borrow(name, quality).swap(**swaps or {})
         self.codec, self.name, self.digest = codec, name, str(codec.digest)
         self.configuration = ",".join([f"q={codec.quality}", *(f"{part}={other}" for part, other in codec.swapped)])
 

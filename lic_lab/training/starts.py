@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lic_lab.codecs.states import read
 from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.parameters import Parameters
 from lic_lab.entropy.refinement import LatentResidualPrediction
 
 
 def weights(path: Path) -> dict[str, Tensor]:
-    """State dict of a checkpoint or of shipped weights."""
-    if path.suffix != ".safetensors":
-        return torch.load(path, weights_only=True)["modules"]
-    return {key: v.float() if v.is_floating_point() else v for key, v in load_file(path).items()}
+    """State dict of a checkpoint or of shipped weights; see `states.read`."""
+    return read(path)
 
 
 def fitted(codec: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

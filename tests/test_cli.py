@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from PIL import Image
 import lic_lab as lab
 from lic_lab import cli
 from lic_lab.cli import console, evaluate
+from lic_lab.files import written
 
 ABLATION_KEYS = {"channel", "local", "global", "refinement", "bpp", "bits_vs_base_percent"}
 
@@ -156,8 +159,16 @@ MISTAKES = {
         "needs the channel context",
     ),
     "swap without name": (["trace", "{image}", "--swap", "local"], "PART=NAME"),
-    "no folder to write to": (["compress", "{image}", "-o", "{tmp}/none/o"], "No such file or directory"),
-    "a folder to write to": (["compress", "{image}", "-o", "{tmp}"], "Is a directory"),
+    "no folder to write to": (["compress", "{image}", "-o", "{tmp}/none/o"], r"no folder .*make it first"),
+    "a folder to write to": (["compress", "{image}", "-o", "{tmp}"], "is a folder; give a file's name"),
+    "a folder that is not there yet": (["compress", "{image}", "-o", "{tmp}/new/"], "is a folder; give a file's name"),
+    "a file for a folder": (["compress", "{image}", "-o", "{tmp}/text.png/o"], "text.png is a file, no folder"),
+    "a name too long": (["compress", "{image}", "-o", "{tmp}/" + 300 * "n"], "File name too long"),
+    "the input as output": (["compress", "{image}", "-o", "{image}"], "is the input, which would be lost"),
+    "a folder for an image": (["trace", "{tmp}"], "is a folder; give an image in it"),
+    "an image's name too long": (["trace", "{tmp}/" + 300 * "n"], "File name too long"),
+    "nobody's home": (["trace", "~nobody there/a.png"], "there is no file ~nobody"),
+    "an address": (["trace", "https://example.org/a.png"], "download it first"),
     "not a stream": (["decompress", "{image}", "-o", "{tmp}/o.png"], "no .lic file"),
     "no stream": (["decompress", "{tmp}/none", "-o", "{tmp}/o.png"], "none: No such file"),
     "lossy output": (["decompress", "{image}", "-o", "{tmp}/o.jpg"], "ends in .png"),
@@ -363,10 +374,183 @@ def test_the_largest_image_is_that_of_image():
     assert cli.MAX_PIXELS == LARGEST
 
 
-def test_complexity_offers_what_the_registry_has():
+def test_complexity_counts_deconvolutions_as_the_library_does():
     from lic_lab.cli import complexity
-    from lic_lab.codecs.registry import ENTRIES
     from lic_lab.evaluation.complexity import DECONVOLUTIONS
 
-    assert set(complexity.SIZES) == {size for entry in ENTRIES.values() for size in entry.sizes}
     assert complexity.DECONVOLUTIONS == DECONVOLUTIONS
+
+
+OUTPUTS = {  # the shell's redirection, and what is told on stderr
+    ">/dev/full": "lic-lab codecs: stdout: No space left on device",
+    ">&-": "lic-lab: stdout is closed; send it to a file, or to /dev/null",
+    "| true": "lic-lab codecs: stdout: Broken pipe",
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="other systems have no device that is full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("to", OUTPUTS)
+def test_an_output_that_is_closed_or_full_is_told_in_one_line(to, unbuffered):
+    listing = (
+        f"{sys.executable} -c 'import time; from lic_lab import cli; {{}} raise SystemExit(cli.main([\"codecs\"]))'"
+    )
+    wait = "time.sleep(0.3);" if "|" in to else ""
+    found = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {listing.format(wait)} {to}"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    assert found.returncode == 2
+    assert found.stderr == f"{OUTPUTS[to]}\n"
+    assert not found.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="other systems have no device that is full")
+def test_a_full_stderr_and_help_that_can_not_be_written_end_with_status_2():
+    main = f"{sys.executable} -m lic_lab.cli"
+    for command in (f"{main} trace none.png 2>/dev/full", f"{main} --help >/dev/full"):
+        found = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        assert found.returncode == 2
+        assert found.stderr in ("", "lic-lab: stdout: No space left on device\n")
+
+
+def test_a_name_that_the_output_can_not_show_is_shown_escaped(untrained_weights, photograph, tmp_path):
+    (tmp_path / "caf\xe9.png").write_bytes(photograph.read_bytes())
+    argv = ["compress", "caf\xe9.png", "-o", os.fsdecode(b"caf\xe9.lic")]
+    script = f"import os, sys; os.chdir(sys.argv[1]); from lic_lab import cli; sys.exit(cli.main({argv!r}))"
+    found = run("-c", script, str(tmp_path), PYTHONIOENCODING="ascii")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith(r"caf\udce9.lic: ")
+    assert lab.Bitstream.from_bytes((tmp_path / os.fsdecode(b"caf\xe9.lic")).read_bytes()).width == 101
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), sqlite3.OperationalError("database is locked"), MemoryError()]
+)
+def test_whatever_the_system_refuses_is_told_in_one_line(error, monkeypatch, capsys):
+    from lic_lab.codecs import registry
+
+    def refused():
+        raise error
+
+    monkeypatch.setattr(registry, "listing", refused)
+    assert cli.main(["codecs"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("lic-lab codecs: ") and said.count("\n") == 1 and len(said) > 30
+    error = KeyboardInterrupt()
+    assert cli.main(["codecs"]) == 130
+    assert capsys.readouterr().err == "lic-lab codecs: interrupted\n"
+
+
+@pytest.mark.parametrize("first", ["lic_lab as lab; lab.create('mean-scale', 'small')", "lic_lab.tracing"])
+def test_no_warning_of_others_is_a_user_s_first_line(first):
+    found = run("-W", "error::FutureWarning", "-c", f"import {first}")
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+# What is written
+
+
+def links(photograph, folder):
+    """Names of the same file."""
+    (folder / "same.png").write_bytes(photograph.read_bytes())
+    (folder / "soft.png").symlink_to("same.png")
+    (folder / "hard.png").hardlink_to(folder / "same.png")
+    return ["same.png", "./same.png", "soft.png", "hard.png"]
+
+
+def test_an_output_that_is_the_input_under_any_name_is_refused(untrained_weights, photograph, tmp_path, capsys):
+    for name in links(photograph, tmp_path):
+        assert cli.main(["compress", str(tmp_path / "same.png"), "-o", f"{tmp_path}/{name}"]) == 2
+        assert "is the input" in capsys.readouterr().err
+    assert (tmp_path / "same.png").read_bytes() == photograph.read_bytes()
+    assert cli.main(["compress", str(photograph), "-o", str(tmp_path / "a.png")]) == 0
+    assert cli.main(["decompress", str(tmp_path / "a.png"), "-o", str(tmp_path / "a.png")]) == 2
+    assert "is the input" in capsys.readouterr().err
+
+
+def test_a_file_that_can_not_be_written_whole_leaves_what_was_there(tmp_path, monkeypatch):
+    target, link = tmp_path / "photo.v2", tmp_path / "link"
+    link.symlink_to(target)
+    with written(link) as new:
+        new.write_text("first")
+    assert link.is_symlink() and target.read_text() == "first"
+    target.chmod(0o640)
+    with pytest.raises(OSError, match="full") as told, written(target) as new:
+        new.write_text("half")
+        raise OSError(28, "full")
+    assert told.value.filename == str(target)
+    with pytest.raises(RuntimeError), written(target) as new:
+        assert new.parent == tmp_path and new.suffix == ".v2" and new.name.startswith(".")
+        raise RuntimeError
+    assert target.read_text() == "first"
+    with written(target) as one, written(target) as other:  # two at a time don't meet
+        one.write_text("one")
+        other.write_text("other")
+    assert target.read_text() == "one"
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "photo.v2"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="other systems have no device that is full")
+def test_a_device_is_written_to_and_stays_one(untrained_weights, photograph, capsys):
+    assert cli.main(["compress", str(photograph), "-o", "/dev/full"]) == 2
+    assert capsys.readouterr().err == "lic-lab compress: /dev/full: No space left on device\n"
+    assert Path("/dev/full").is_char_device()
+
+
+# What is in a folder
+
+
+def strangers(folder):
+    """What other programs leave in folders."""
+    for name in ("._a.png", ".hidden.png", "._shared-q2.json", "Thumbs.db", ".DS_Store"):
+        (folder / name).write_bytes(b"\0\5\26\7")
+    for name in ("sub.png", "sub.json", ".ipynb_checkpoints"):
+        (folder / name).mkdir()
+    (folder / ".ipynb_checkpoints" / "a.png").write_bytes(b"")
+    (folder / "settings.json").write_text('{"theme": "dark"}')
+    (folder / "list.json").write_text("[1, 2]")
+
+
+def test_strangers_beside_the_weights_are_passed_over(_untrained, photograph, tmp_path, monkeypatch, capsys):
+    from lic_lab.codecs.weights import cards
+
+    monkeypatch.setenv("LIC_LAB_WEIGHTS", str(tmp_path / "w"))
+    shutil.copytree(_untrained, tmp_path / "w")
+    strangers(tmp_path / "w")
+    card = json.loads((tmp_path / "w" / "untrained.json").read_text())
+    (tmp_path / "w" / "untrained (1).json").write_text(json.dumps(card | {"sha256": "of before"}))
+    (tmp_path / "w" / "older.json").write_text(json.dumps({k: v for k, v in card.items() if k != "lambda"}))
+    assert cards() == [card]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LIC_LAB_WEIGHTS", "~/w")
+    assert cards("mlic") == [card]
+    (tmp_path / "w" / "untrained.json").unlink()
+    assert cli.main(["trace", str(photograph)]) == 2
+    assert "older.json has no lambda" in capsys.readouterr().err
+    (tmp_path / "w" / "untrained.json").write_text("{")  # our own, damaged
+    assert cli.main(["trace", str(photograph)]) == 2
+    assert "untrained.json can't be read" in capsys.readouterr().err
+    monkeypatch.setenv("LIC_LAB_WEIGHTS", "")
+    assert {"mlic+"} <= {served for card in cards() for served in card["serves"]}
+
+
+def test_strangers_among_images_are_passed_over_and_what_can_not_be_read_is_told(
+    untrained_weights, photograph, tmp_path, capsys
+):
+    strangers(tmp_path)
+    assert cli.main(["ablation", str(tmp_path)]) == 2
+    assert "there is no image in the folder" in capsys.readouterr().err
+    (tmp_path / "broken.png").write_text("no image")
+    assert cli.main(["ablation", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "broken.png can't be read" in said and "no image to measure" in said.splitlines()[-1]
+    Image.open(photograph).convert("RGBA").save(tmp_path / "a.png")
+    Image.open(photograph).convert("L").save(tmp_path / "b.png")
+    assert cli.main(["ablation", str(tmp_path), "--json"]) == 0
+    out, said = capsys.readouterr()
+    assert "broken.png can't be read" in said and "b.png was grey" in said
+    assert json.loads(out)[0]["bpp"] > 0

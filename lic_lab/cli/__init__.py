@@ -1,15 +1,16 @@
 """The command line, ``lic-lab``.
 
-A user's mistake ends with status 2 and one line on stderr. Torch and CompressAI take seconds to import, so each
-command imports what it needs, and ``--help`` needs nothing.
+A user's mistake, and whatever the system refuses (a full disk, a closed output, a table that is no table), ends with
+status 2 and one line on stderr. Torch and CompressAI take seconds to import, so each command looks at the paths that it
+was given first, imports what it needs, and ``--help`` needs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sqlite3
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -23,17 +24,22 @@ from lic_lab.cli.console import (
     add_json,
     add_quality,
     at_work,
+    codec_and_image,
     count,
     image_files,
     loaded,
+    note,
     positive,
     print_json,
     print_table,
+    readable,
+    say,
     shared_data,
 )
+from lic_lab.files import check_output, written
 from lic_lab.training import RECIPES
 
-MISTAKES = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+MISTAKES = (ValueError, OSError, sqlite3.Error, MemoryError)  # all else is a fault of the program's
 MAX_PIXELS = 24_000_000  # image.LARGEST, repeated likewise
 
 
@@ -50,20 +56,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         Exit status: 0, 2 for a user's mistake, 130 when interrupted.
     """
-    args = _parser().parse_args(argv)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")  # of CompressAI's use of torch
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
+    if sys.stdout is None:
+        _tell("lic-lab", "stdout is closed; send it to a file, or to /dev/null")
+        return 2
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not fit the terminal's encoding
+    command = "lic-lab"
     try:
-        args.run(args)
-        sys.stdout.flush()
+        try:
+            args = _parser().parse_args(argv)
+            command = f"lic-lab {args.command}"
+            args.run(args)
+        finally:
+            say(end="")
     except MISTAKES as error:
-        print(f"lic-lab {args.command}: {_one_line(error)}", file=sys.stderr)
+        _tell(command, _one_line(error))
         return 2
     except KeyboardInterrupt:
-        print(f"lic-lab {args.command}: interrupted", file=sys.stderr)
+        _tell(command, "interrupted")
         return 130
-    except BrokenPipeError:  # the reader, `head` perhaps, has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _tell(command: str, words: str) -> None:
+    try:
+        print(f"{command}: {words}", file=sys.stderr, flush=True)
+    except OSError:  # full or closed too: nothing can be said, and Python shall not try it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,7 +209,7 @@ def _ablation(args: argparse.Namespace) -> None:
     images = image_files(args.images)
     with at_work("loading"):
         from lic_lab.evaluation.ablation import ablation
-    rows = ablation(args.quality, images, everything=args.all, progress=True)
+    rows = ablation(args.quality, readable(images), everything=args.all, progress=False)
     if args.json:
         print_json(rows)
         return
@@ -201,9 +222,10 @@ def _ablation(args: argparse.Namespace) -> None:
 
 
 def _trace(args: argparse.Namespace) -> None:
+    image = codec_and_image(args)
     with at_work("tracing"):
         codec = loaded(args)
-        trace = lab.trace(codec, args.image, keep=lambda name: False)
+        trace = lab.trace(codec, image, keep=lambda name: False)
     if args.json:
         found = {
             "codec": trace.codec,
@@ -220,45 +242,52 @@ def _trace(args: argparse.Namespace) -> None:
         print_json(found)
         return
     total = trace.bpp["total"]
-    print(
-        f"{trace.picture.name}: {trace.x.shape[1]} x {trace.x.shape[0]} pixels, {trace.codec}, quality {trace.quality}"
-    )
+    say(f"{trace.picture.name}: {trace.x.shape[1]} x {trace.x.shape[0]} pixels, {trace.codec}, quality {trace.quality}")
     for part, name in trace.combination.items():
-        print(f"  {part}: {name}")
-    for note in trace.picture.notes:
-        print(f"  the image was {note}")
+        say(f"  {part}: {name}")
+    for words in trace.picture.notes:
+        say(f"  the image was {words}")
     if trace.patched:
-        print("  global attention ran in patches")
+        say("  global attention ran in patches")
     print_table(
         [
             {"bits of": name, "bpp": f"{bpp:.4f}", "share": f"{100 * bpp / total:.1f} %" if total else ""}
             for name, bpp in trace.bpp.items()
         ]
     )
-    print(f"PSNR {trace.psnr:.2f} dB; " + ", ".join(f"{name} {s:.2f} s" for name, s in trace.seconds.items()))
+    say(f"PSNR {trace.psnr:.2f} dB; " + ", ".join(f"{name} {s:.2f} s" for name, s in trace.seconds.items()))
 
 
 def _compress(args: argparse.Namespace) -> None:
+    image = codec_and_image(args)
+    check_output(args.output, image)
     with at_work("coding"):
         from lic_lab.codecs.bitstream import compress
+        from lic_lab.image import read
 
         codec = loaded(args)
-        stream = compress(codec, lab.read_image(args.image))
+        picture = read(image)
+        stream = compress(codec, picture.x)
     data = stream.to_bytes()
-    Path(args.output).write_bytes(data)
-    print(f"{args.output}: {len(data)} bytes, {stream.bpp:.4f} bpp, {stream.name}, quality {stream.quality}")
+    with written(args.output, image) as new:
+        new.write_bytes(data)
+    for words in picture.notes:
+        note(args, f"the image was {words}")
+    say(f"{args.output}: {len(data)} bytes, {stream.bpp:.4f} bpp, {stream.name}, quality {stream.quality}")
 
 
 def _decompress(args: argparse.Namespace) -> None:
     if Path(args.output).suffix.lower() != ".png":
         raise ValueError(f"the output is {args.output}; give a name that ends in .png, so that no pixel is lost")
+    check_output(args.output, args.file)
     data = Path(args.file).read_bytes()
     with at_work("decoding"):
         from PIL import Image
 
         pixels = lab.decode(data, args.max_pixels)
-        Image.fromarray(pixels).save(args.output)
-    print(f"{args.output}: {pixels.shape[1]} x {pixels.shape[0]} pixels")
+        with written(args.output, args.file) as new:
+            Image.fromarray(pixels).save(new, "PNG")
+    say(f"{args.output}: {pixels.shape[1]} x {pixels.shape[0]} pixels")
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -306,10 +335,16 @@ def _train(args: argparse.Namespace) -> None:
         own = recipe_of(args.codec).stage(args.stage).settings.but(**settings)
         to = to if args.checkpoint else to / f"{args.stage}.pt"
         run(Run(args.codec, args.stage, args.lmbda, data, str(to), own, args.start))
-    print(to)
+    say(to)
 
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:  # "[Errno 2] ..." says nothing to a user
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{_text(error.filename)}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "there is too little memory for this"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _text(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, bytes | os.PathLike) else str(name)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lic_lab.cli.console import add_json, at_work, codec_name, print_json, print_table
+from lic_lab.cli.console import add_json, at_work, codec_name, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,13 +99,16 @@ def _run(args: argparse.Namespace) -> None:
                     raise
                 refused[test.codec] = str(error)
     for name, reason in refused.items():
-        _note(f"{name} is left out: {reason}")
+        note(args, f"{name} is left out: {reason}")
     if without:
-        _note(f"left out, without such points in {METRICS[args.metric]}: {', '.join(without)}")
+        note(args, f"left out, without such points in {METRICS[args.metric]}: {', '.join(without)}")
     if not rows:
         raise ValueError(f"nothing can be compared with {anchor.codec}; give other codecs or another metric")
     for count in sorted({row["images"][1] for row in rows} - {anchor.images}):
-        _note(f"the anchor's points are means over {anchor.images} images and a test's over {count}: not the same ones")
+        note(
+            args,
+            f"the anchor's points are means over {anchor.images} images and a test's over {count}: not the same ones",
+        )
     rows.sort(key=lambda row: row["bd_rate_percent"])
     if args.json:
         print_json(rows[0] if single else rows)
@@ -223,7 +225,7 @@ def _print(anchor: _Curve, rows: list[dict[str, Any]], args: argparse.Namespace)
     metric, gain = METRICS[args.metric], "bd_psnr_db" if args.metric == "psnr" else "bd_ms_ssim_db"
     whose = f"published points on {args.dataset}" if args.published else args.results
     published = f", published ({anchor.source})" if anchor.source != args.results else ""
-    print(f"{metric} of {whose}; anchor {anchor.codec}{published}; {args.method}")
+    say(f"{metric} of {whose}; anchor {anchor.codec}{published}; {args.method}")
     print_table(
         [
             {
@@ -238,7 +240,3 @@ def _print(anchor: _Curve, rows: list[dict[str, Any]], args: argparse.Namespace)
             for row in rows
         ]
     )
-
-
-def _note(text: str) -> None:
-    print(f"lic-lab bdrate: {text}", file=sys.stderr)

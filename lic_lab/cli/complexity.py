@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lic_lab.cli.console import add_json, at_work, positive, print_json, print_table
+from lic_lab.cli.console import add_json, at_work, positive, print_json, print_table, say
+from lic_lab.codecs.registry import ENTRIES
 
-SIZES = ("paper", "small", "released")  # those of the registry, whose import takes seconds, as are the next
-DECONVOLUTIONS = ("input", "output")
+SIZES = tuple(dict.fromkeys(size for entry in ENTRIES.values() for size in entry.sizes))
+DECONVOLUTIONS = ("input", "output")  # evaluation.complexity's, whose import takes seconds
 HEIGHT, WIDTH = 512, 768  # of Kodak's images
 
 
@@ -69,7 +70,7 @@ def _count(args: argparse.Namespace) -> None:
         sides = {"height": args.height, "width": args.width, "deconvolutions": args.deconvolutions}
         print_json([{**counted, **sides} for counted in found])
         return
-    print(f"{args.height} x {args.width} pixels; deconvolutions counted at their {args.deconvolutions}")
+    say(f"{args.height} x {args.width} pixels; deconvolutions counted at their {args.deconvolutions}")
     table: list[dict[str, str]] = []
     for counted in found:
         sums = [{"module": f"= {whole}", **row} for whole, row in counted["totals"].items()]
@@ -111,4 +112,4 @@ def _compare(args: argparse.Namespace) -> None:
     )
     others = sorted({(row["height"], row["width"]) for row in found if row["height"]} - {size})
     if others:
-        print(f"\nwith --height and --width: {', '.join(f'{height} x {width}' for height, width in others)}")
+        say(f"\nwith --height and --width: {', '.join(f'{height} x {width}' for height, width in others)}")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lic_lab.cli.console import Parser, at_work, codec_name
+from lic_lab.cli.console import Parser, at_work, codec_name, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,7 +243,7 @@ def _draw(
         if any(key.startswith("bd_rate") for row in rows for key in row):
             path = folder / f"bd_rate.{ending}"
             path.write_text(figures.bd_rate_table(rows, _over(anchors), style, title), encoding="utf-8")
-            print(path)
+            say(path)
     costly = [row for row in rows if row.get("bd_rate_percent") is not None and row.get("parameters")]
     if costly:
         drawn = figures.bd_rate_complexity(costly, anchors["psnr"].name, width=width, dataset=title)
@@ -276,7 +276,7 @@ def _save(args: argparse.Namespace, stem: Path, figure: Figure) -> None:
     for ending in args.format:
         path = stem.with_name(f"{stem.name}.{ending}")
         figure.savefig(path)
-        print(path)
+        say(path)
 
 
 def _tell(words: str) -> None:

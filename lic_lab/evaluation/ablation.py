@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,11 @@ def ablation(
     list of dict
         ``channel``, ``local``, ``global``, ``refinement``, ``bpp`` (mean over the images) and
         ``bits_vs_base_percent`` (of the summed bits).
+
+    Raises
+    ------
+    ValueError
+        Without images.
     """
     codec = load("shared", quality)
     rows = (
@@ -67,13 +73,15 @@ def ablation(
     )
     bpp: dict[tuple[str, ...], list[float]] = {row: [] for row in rows}
     pixels = []
-    for image in tqdm(list(images), desc="images", disable=not progress):
+    for image in tqdm(images, desc="images", total=length_hint(images) or None, disable=not progress):
         found = latent(codec, image)
         pixels.append(found.picture.x.shape[2] * found.picture.x.shape[3])
         for channel, local, global_ in rows:
             variant = codec.swap(channel=channel, local=local, global_=global_, refinement="none")
             run = trace(variant, found, reconstruct=False, keep=lambda name: False)
             bpp[channel, local, global_].append(run.bpp["total"])
+    if not pixels:
+        raise ValueError("there is no image to measure; give one that can be read")
     base = np.dot(bpp[rows[0]], pixels)
     return [
         {

@@ -17,7 +17,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import (
@@ -348,7 +347,6 @@ def processes(workers: int) -> Executor:
 
 
 def _start(threads: int) -> None:
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.")  # of CompressAI's use of torch
     import torch
 
     torch.set_num_threads(threads)

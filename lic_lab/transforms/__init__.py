@@ -1,0 +1,1 @@
+import lic_lab.layers  # noqa: F401  # before CompressAI

@@ -1,11 +1,5 @@
 """The workbench, as classes of ipywidgets: a notebook needs two lines."""
 
-import warnings
-
-with warnings.catch_warnings():  # CompressAI calls torch.jit.script, which torch announces to retire
-    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=FutureWarning)
-    import compressai.models  # noqa: F401
-
 from lic_lab.widgets.charts import rd_chart, saving_chart
 from lic_lab.widgets.operating_points import measure
 from lic_lab.widgets.rd import RDExplorer

@@ -16,6 +16,9 @@ entropy models.
 
 from __future__ import annotations
 
+import lic_lab.layers  # noqa: F401  # before CompressAI
+
+# isort: split
 from compressai.models import CompressionModel
 
 from lic_lab.codecs.codec import Codec

@@ -4,14 +4,17 @@
     trace.bpp["total"], trace.psnr, trace.bits.sum(0)       # bits per latent position
     trace.attention("intra", slice=2, position=(10, 12))
 
-A trace comes from the same loop that codes. CompressAI's own image models are traced too, through hooks on their
-entropy models.
+A trace comes from the same loop that codes. Models of others are traced too, if they are `CompressionModel`s of
+CompressAI: their own likelihoods, and what hooks on their entropy models show.
 
     result       Trace, what is handed over; it reads attention and references from the records that were kept
     taps         records of taps, and the names of those that were not kept
     latents      g_a and the hyperprior, once for all entropy models; pictures already made
     ours         runs of our codecs
-    foreign      runs of CompressAI's models
+    foreign      runs of other models: their likelihoods, and what can be told of them
+    calls        which call of which entropy model gave each likelihood
+    orders       the name of an order that isn't one of ours
+    guard        what all of it runs under
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ import lic_lab.layers  # noqa: F401  # before CompressAI
 
 # isort: split
 from compressai.models import CompressionModel
+from torch import nn
 
-from lic_lab.codecs.codec import Codec
+from lic_lab.codecs.codec import Codec, unwrapped
 from lic_lab.image import Picture, Source, read
 from lic_lab.tracing.attention import Attention
 from lic_lab.tracing.foreign import trace_foreign
@@ -33,7 +37,7 @@ from lic_lab.tracing.taps import Keep, Record
 
 
 def trace(
-    codec: CompressionModel,
+    codec: nn.Module,
     image: Source | Picture | Latent,
     reconstruct: bool = True,
     keep: Keep | None = None,
@@ -43,7 +47,8 @@ def trace(
     Parameters
     ----------
     codec : Codec or CompressionModel
-        One of ours, or an image model of CompressAI (from its zoo or with your own weights).
+        One of ours, or a model of CompressAI's kind: of its zoo, or your own, as it is or wrapped by torch.compile or
+        DataParallel. In whatever mode it and torch are, a trace is that of evaluation, and changes neither.
     image : path, PIL image, array, tensor, Picture or Latent
         Any size. A `Latent` (ours only) skips the transform.
     reconstruct : bool
@@ -57,16 +62,19 @@ def trace(
     ImageError
         When the image can't be used.
     TypeError
-        When `codec` is no compression model.
+        When `codec` is no compression model, or one that can't be traced: why, in words.
+    ValueError
+        When the weights of one of our codecs aren't float32.
     """
-    if isinstance(codec, Codec):
-        found = image if isinstance(image, Latent) else latent(codec, image, keep)
-        return trace_codec(codec, found, reconstruct, keep)
-    if isinstance(codec, CompressionModel):
+    model = unwrapped(codec)
+    if isinstance(model, Codec):
+        found = image if isinstance(image, Latent) else latent(model, image, keep)
+        return trace_codec(model, found, reconstruct, keep)
+    if isinstance(model, CompressionModel):
         if isinstance(image, Latent):
             raise TypeError("a Latent belongs to a lic_lab codec; give CompressAI's models an image")
-        return trace_foreign(codec, image if isinstance(image, Picture) else read(image))
-    raise TypeError(f"codec is a {type(codec).__name__}; give a codec from lab.load, lab.create or a CompressAI model")
+        return trace_foreign(model, image if isinstance(image, Picture) else read(image))
+    raise TypeError(f"codec is a {type(model).__name__}; give a codec from lab.load, lab.create or a CompressAI model")
 
 
 __all__ = ["Attention", "Latent", "Record", "References", "Stage", "Trace", "latent", "reconstruct", "trace"]

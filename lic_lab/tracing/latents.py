@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lic_lab.codecs.codec import Codec, undisturbed
+from lic_lab.codecs.codec import Codec, unwrapped
 from lic_lab.codecs.geometry import Geometry
 from lic_lab.entropy.hyperprior import Side
 from lic_lab.image import Picture, Source, read
+from lic_lab.tracing.guard import guarded
 from lic_lab.tracing.taps import Keep, Taps, array, by_default, taps
 
 
@@ -68,12 +69,13 @@ class Latent:
         return sum(t.numel() * t.element_size() for t in tensors) + sum(of.nbytes for of in shown)
 
 
-def latent(codec: Codec, image: Source | Picture, keep: Keep | None = None) -> Latent:
+def latent(codec: nn.Module, image: Source | Picture, keep: Keep | None = None) -> Latent:
     """Run g_a and the hyperprior on an image: the part of a trace that no entropy model changes.
 
     Parameters
     ----------
     codec : Codec
+        Of lic_lab, also wrapped by torch.compile or DataParallel.
     image : path, PIL image, array, tensor or Picture
         Any size.
     keep : callable, optional
@@ -83,13 +85,15 @@ def latent(codec: Codec, image: Source | Picture, keep: Keep | None = None) -> L
     ------
     ImageError
         When the image can't be used.
+    TypeError
+        When `codec` is none of ours.
     ValueError
-        When the codec's weights aren't float32.
+        When its weights aren't float32.
     """
-    check(codec)
+    codec = check(codec)
     picture = image if isinstance(image, Picture) else read(image)
     keep = keep or by_default(_positions(codec, picture))
-    with undisturbed(codec):
+    with guarded(codec):
         start = time.perf_counter()
         with taps(keep) as of_transform:
             y, geometry = codec.analyse(picture.x.to(device_of(codec)))
@@ -107,23 +111,31 @@ def synthesis(codec: Codec, found: Latent, y_hat: Tensor, keep: Keep) -> Synthes
     known = found.pictures.get(key)
     if known is not None and not known.taps.lack(keep):
         return known
-    with undisturbed(codec), taps(keep) as shown:
+    with guarded(codec), taps(keep) as shown:
         made = Synthesis(codec.synthesise(y_hat.to(device_of(codec)), found.geometry), shown)
     return found.pictures.setdefault(key, made) if known is None else made
 
 
-def check(codec: Codec) -> None:
-    """Refuse weights whose numbers the entropy models can't count with.
+def check(codec: nn.Module) -> Codec:
+    """The codec, unwrapped, if it is one whose bits can be counted.
 
     Raises
     ------
+    TypeError
+        When it is none of ours.
     ValueError
-        When they aren't float32.
+        When its weights aren't float32.
     """
-    found = {p.dtype for p in codec.parameters() if p.is_floating_point()} - {torch.float32}
+    model = unwrapped(codec)
+    if not isinstance(model, Codec):
+        raise TypeError(
+            f"codec is a {type(model).__name__}; this is for codecs of lic_lab, from lab.load or lab.create"
+        )
+    found = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
     if found:
         names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
-        raise ValueError(f"{codec.name} has weights in {names}; its bits are counted in float32: call codec.float()")
+        raise ValueError(f"{model.name} has weights in {names}; its bits are counted in float32: call codec.float()")
+    return model
 
 
 def device_of(model: nn.Module) -> torch.device:

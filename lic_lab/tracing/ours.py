@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lic_lab.codecs.codec import Codec, undisturbed
+from lic_lab.codecs.codec import Codec
 from lic_lab.entropy.model import SHOWN, Coded
 from lic_lab.image import to_uint8
 from lic_lab.layers.tap import record
+from lic_lab.tracing.guard import guarded
 from lic_lab.tracing.latents import Latent, check, device_of, latent, synthesis
 from lic_lab.tracing.result import FACTORIZED, Array, Stage, Trace, bits_of, parts_of
 from lic_lab.tracing.taps import Keep, Taps, array, by_default
@@ -23,7 +24,7 @@ STAGES = ("local", "+ reference", "+ hyperprior")
 
 def trace_codec(codec: Codec, found: Latent, reconstruct: bool, keep: Keep | None) -> Trace:
     """The run of `codec` on a latent; see `trace`."""
-    check(codec)
+    codec = check(codec)
     h, w = found.geometry.latent
     keep = keep or by_default(h * w)
     maps: dict[str, Array] = {}
@@ -41,7 +42,7 @@ def trace_codec(codec: Codec, found: Latent, reconstruct: bool, keep: Keep | Non
         else:
             taps["entropy"].take(keep, name, value, where)
 
-    with undisturbed(codec), record(recorder):
+    with guarded(codec), record(recorder):
         start = time.perf_counter()
         coded = codec.entropy(found.y.to(device_of(codec)), found.side.hyper.to(device_of(codec)))
         seconds = {**found.seconds, "entropy": time.perf_counter() - start}
@@ -79,6 +80,7 @@ def trace_codec(codec: Codec, found: Latent, reconstruct: bool, keep: Keep | Non
 
 def reconstruct(codec: Codec, found: Latent, run: Trace, keep: Keep | None = None) -> Trace:
     """`run` with its picture: the same trace, of which the numbers could be shown before g_s had run."""
+    codec = check(codec)
     h, w = found.geometry.latent
     return _with_picture(codec, found, run, keep or by_default(h * w))
 
@@ -101,7 +103,7 @@ def _stages(codec: Codec, found: dict[int, dict[str, Tensor]], coded: Coded, map
         return []
     gaussian, symbols = codec.entropy.gaussian, torch.from_numpy(maps["symbols"])[None].to(coded.y_hat.device)
     out = []
-    with undisturbed(codec):
+    with guarded(codec):
         for _, of in sorted(found.items()):
             mu, sigma = gaussian.moments(**of)
             p = gaussian.bits_likelihood(symbols, symbols, **of)

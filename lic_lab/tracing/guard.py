@@ -1,0 +1,55 @@
+"""One guard around all tracing: a trace neither depends on torch's and the model's state nor changes it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from lic_lab.codecs.codec import undisturbed
+
+SEED = 0  # of models that draw random numbers even in evaluation mode: each trace draws the same
+
+
+@contextmanager
+def guarded(model: nn.Module) -> Iterator[None]:
+    """Within it, what `undisturbed` says; random numbers are those of one seed, and nothing that was compiled runs.
+
+    Afterwards the generators, the model's buffers and the storage of its weights are those of before. (CompressAI's
+    masked convolutions give their weight another one each time they run.)
+    """
+    with ExitStack() as settings:
+        settings.enter_context(undisturbed(model))
+        devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+        settings.enter_context(torch.random.fork_rng(devices))
+        reseed(model)
+        if "torch._dynamo" in sys.modules:  # compiled code does not see hooks and taps
+            settings.enter_context(torch.compiler.set_stance("force_eager"))
+        for module in model.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    settings.callback(_put_back, module, name, buffer, buffer.clone())
+        for weight in model.parameters():
+            settings.callback(_lay_back, weight, weight.data)
+        yield
+
+
+def reseed(model: nn.Module) -> None:
+    """Start the generators of the model's devices anew, and of no other."""
+    torch.default_generator.manual_seed(SEED)
+    for index in {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}:
+        torch.cuda.default_generators[index].manual_seed(SEED)
+
+
+def _put_back(module: nn.Module, name: str, buffer: torch.Tensor, before: torch.Tensor) -> None:
+    module._buffers[name] = buffer
+    if buffer.shape != before.shape or not torch.equal(buffer, before):
+        buffer.data = before
+
+
+def _lay_back(weight: nn.Parameter, data: torch.Tensor) -> None:
+    if weight.data_ptr() != data.data_ptr():
+        weight.data = data

@@ -1,7 +1,7 @@
 """Whatever goes wrong is shown in words, and the widget goes on: the last line of defence.
 
-What a user can do something about is a sentence. Anything else is a fault of ours or of a library: it is a sentence too,
-and its traceback opens on a click, for a report.
+What a user can do something about is a sentence. Anything else is a fault of ours or of a library: it is a sentence
+too, and its traceback opens on a click, for a report.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,22 @@ import numpy as np
 
 from lic_lab.codecs.shared import MENU, chosen, meaningful
 from lic_lab.figures.png import image_png
-from lic_lab.image import Picture, read
+from lic_lab.image import Picture, Source, read
 from lic_lab.widgets.attention import AttentionMaps
+from lic_lab.widgets.background import Desk, Stop, Stopped, desk, start
 from lic_lab.widgets.channels import Channels
 from lic_lab.widgets.compare import Compare
 from lic_lab.widgets.correlation import Correlation
-from lic_lab.widgets.errors import error_html, in_words
+from lic_lab.widgets.errors import guarded
 from lic_lab.widgets.map import Map
 from lic_lab.widgets.numbers import numbers_html
+from lic_lab.widgets.pace import LONG, Progress
+from lic_lab.widgets.page import Page
 from lic_lab.widgets.panel import Panel, menu, row
 from lic_lab.widgets.photographs import photographs
 from lic_lab.widgets.session import Choice, Run, Session
 from lic_lab.widgets.similarity import Similarity
+from lic_lab.widgets.upload import Upload
 from lic_lab.widgets.view import Scene
 
 START = {"channel": "conv", "local": "checkerboard", "global": "none", "refinement": "none"}
@@ -52,12 +55,38 @@ NAMES = {
 }
 
 
-class Workbench(widgets.VBox):
+STILL_SHOWN = "The run before is still shown."
+WHY_RESET = {  # part: why what was chosen there has lost its meaning
+    "local": "Raster order codes all channels of a position at once, so it has no slices for a channel context",
+    "global": "This attention looks back from slice to slice, so it needs the channel context",
+    "refinement": "LRP refines slices or halves of a checkerboard, and raster order has neither",
+}
+
+
+@dataclass
+class Job:
+    """A run that was asked for.
+
+    Attributes
+    ----------
+    picture : Picture
+    quality : int
+    choice : dict
+    stop : Stop
+    """
+
+    picture: Picture
+    quality: int
+    choice: Choice
+    stop: Stop = field(default_factory=Stop)
+
+
+class Workbench(Page):
     """See bits, maps and quality follow the components of an entropy model.
 
     Parameters
     ----------
-    image : path or Picture, optional
+    image : path, PIL image, array, tensor or Picture, optional
         What to open first; by default the first photograph.
     quality : int, optional
         Rate point to begin with; by default the lowest.
@@ -68,12 +97,13 @@ class Workbench(widgets.VBox):
     ----------
     run, pinned : Run or None
         What is shown (B), and the run pinned as A.
-    photo, upload, path, quality, channel, local, global_, refinement, pin, unpin, ground, view, tabs, row, column
+    photo, upload, path, quality, channel, local, global_, refinement, back, pin, unpin, stop, ground, view, tabs, row,
+    column
         The controls, in the order of the Tab key.
     """
 
     def __init__(
-        self, image: str | Path | Picture | None = None, quality: int | None = None, components: Choice | None = None
+        self, image: Source | Picture | None = None, quality: int | None = None, components: Choice | None = None
     ) -> None:
         super().__init__()
         self.session = Session()
@@ -83,6 +113,9 @@ class Workbench(widgets.VBox):
         self._position = (0, 0)
         self._quiet = False  # while the program, not the user, sets menus
         self._settled: dict[str, Any] = {}  # the menus' values of the last run that succeeded
+        self._numbered: Run | None = None  # whose numbers are shown: a run's are there before its picture
+        self._job: Job | None = None  # the run that is going in the background
+        self._before: Choice = {}  # the components before some were set to none
         self._pictures: dict[str, Path | Picture] = dict(photographs())  # a path is read again when it was forgotten
         self._read: WeakValueDictionary[str, Picture] = WeakValueDictionary()  # kept by the session's latents
         self._build()
@@ -95,11 +128,11 @@ class Workbench(widgets.VBox):
         self.photo = menu(
             "Photograph", list(self._pictures), "Photographs that come with scikit-image; opened files join them"
         )
-        self.upload = widgets.FileUpload(
-            accept="image/*",
+        self.upload = Upload(
+            lambda path: self._open(path, desk(), lasting=False),
+            self.complain,
             description="Upload a picture",
-            icon="",
-            tooltip="A file from your computer, up to 7 MB; larger ones by path",
+            tooltip="A file from your computer",
         )
         self.path = widgets.Text(
             description="Path",
@@ -120,8 +153,10 @@ class Workbench(widgets.VBox):
         self.unpin = widgets.Button(description="Unpin", tooltip="Forget A", disabled=True)
         self.pin.add_class("lab-primary")
         self.pinned_words = widgets.HTML()
-        self.message = widgets.HTML()
+        self.reset_words = widgets.HTML()
+        self.back = widgets.Button(description="Put back", tooltip="Choose the components as they were before")
         self.busy = widgets.HTML()
+        self.stop = widgets.Button(description="Stop", tooltip="Stop this run; the one before stays")
         self.notes = widgets.HTML()
         self.numbers = widgets.HTML()
         self.view = widgets.ToggleButtons(
@@ -147,8 +182,8 @@ class Workbench(widgets.VBox):
             description="Row", min=0, max=0, tooltip="Row of the cursor, in latent positions"
         )
         self.column = widgets.BoundedIntText(description="Column", min=0, max=0, tooltip="Column of the cursor")
-        for field in (self.row, self.column):
-            field.add_class("lab-number-field")
+        for number in (self.row, self.column):
+            number.add_class("lab-number-field")
         for buttons in (self.view, self.ground):
             buttons.add_class("lab-toggle")
 
@@ -161,50 +196,54 @@ class Workbench(widgets.VBox):
             [
                 _heading("Picture"), self.photo, self.upload, self.path,
                 _heading("Codec"), self.quality,
-                _heading("Components"), *self.parts.values(),
+                _heading("Components"), *self.parts.values(), self.reset_words, self.back,
                 _heading("Compare"), row(self.pin, self.unpin), self.pinned_words,
             ]
         )  # fmt: skip
         controls.add_class("lab-controls")
-        pictures = row(
+        self.pictures = row(
             widgets.VBox([self.view, self.picture_map]), widgets.VBox([self.ground, self.bit_map]), kind="lab-pictures"
         )
         cursor = row(self.row, self.column, kind="lab-cursor-fields")
         stage = widgets.VBox(
             [
                 self.message,
-                self.busy,
+                row(self.busy, self.stop, kind="lab-busy-row"),
                 self.numbers,
-                pictures,
+                self.pictures,
                 self.notes,
                 row(self.tabs, cursor, kind="lab-tab-row"),
                 *self.panels,
             ]
         )
         stage.add_class("lab-stage")
-        self.add_class("lic-lab")
         self.children = [row(controls, stage, kind="lab-grid")]
         self._offer(START)
+        self._forget_reset()
+        self._progress(None)
         self._open_tab()
 
     def _listen(self) -> None:
-        self.photo.observe(self._on_photo, "value")
-        self.upload.observe(self._on_upload, "value")
-        self.path.observe(self._on_path, "value")
-        self.quality.observe(self._on_menu, "value")
-        for control in self.parts.values():
-            control.observe(self._on_menu, "value")
-        self.pin.on_click(self._on_pin)
-        self.unpin.on_click(self._on_unpin)
-        self.view.observe(self._guarded(lambda change: self._show_picture()), "value")
-        self.ground.observe(self._guarded(lambda change: self._show_bits()), "value")
-        self.tabs.observe(self._guarded(lambda change: self._open_tab()), "value")
+        self.listen(self.photo, self._on_photo)
+        self.listen(self.path, self._on_path)
+        for control in (self.quality, *self.parts.values()):
+            self.listen(control, self._on_menu)
+        for button, act in (
+            (self.back, self._on_back),
+            (self.pin, self._on_pin),
+            (self.unpin, self._on_unpin),
+            (self.stop, self._on_stop),
+        ):
+            self.on_click(button, act)
+        self.listen(self.view, lambda change: self._show_picture())
+        self.listen(self.ground, lambda change: self._show_bits())
+        self.listen(self.tabs, lambda change: self._open_tab())
         for map_ in (self.picture_map, self.bit_map, self.compare.map, self.similarity.map, self.attention.map):
-            map_.observe(self._on_map, "position")
-        for field in (self.row, self.column):
-            field.observe(self._on_field, "value")
+            self.listen(map_, self._on_map, "position")
+        for number in (self.row, self.column):
+            self.listen(number, self._on_field)
 
-    def _start(self, image: str | Path | Picture | None, quality: int | None, components: Choice | None) -> None:
+    def _start(self, image: Source | Picture | None, quality: int | None, components: Choice | None) -> None:
         self._quiet = True
         try:
             self.quality.options = [(f"{q}  (λ = {lmbda:g})", q) for q, lmbda in self.session.qualities().items()]
@@ -212,19 +251,19 @@ class Workbench(widgets.VBox):
         except Exception as error:
             for control in (self.photo, self.upload, self.path, self.quality, *self.parts.values(), self.pin):
                 control.disabled = True
-            self._say(str(error))
+            self.complain(error)
             return
         finally:
             self._quiet = False
         self._settled = self._values()
         self._set(quality, components)
         if isinstance(image, Picture):
-            self.open_picture(image)
+            self._join(image, image, None)
         elif image is not None:
-            self._open(Path(image))
+            self._open(Path(image) if isinstance(image, str) else image, None)
         if self.run is None:
             words = self.message.value
-            self._analyse(self._picture(self.photo.value))
+            self._analyse(None, None)
             self.message.value = words or self.message.value
 
     def open_picture(self, picture: Picture, quality: int | None = None, components: Choice | None = None) -> None:
@@ -236,9 +275,9 @@ class Workbench(widgets.VBox):
             For a rate point without weights, or components that are unknown or have no meaning together.
         """
         self._set(quality, components)
-        self._join(picture, picture)
+        self._join(picture, picture, desk())
 
-    def _join(self, picture: Picture, source: Path | Picture) -> None:
+    def _join(self, picture: Picture, source: Path | Picture, to: Desk | None) -> None:
         """Show a picture, which is in the menu from now on as what it came from."""
 
         def same(known: Path | Picture) -> bool:
@@ -256,7 +295,7 @@ class Workbench(widgets.VBox):
             self.photo.value = title
         finally:
             self._quiet = False
-        self._analyse(picture)
+        self._analyse(picture, to)
 
     def _set(self, quality: int | None, components: Choice | None) -> None:
         """Set the menus of the codec, without a run."""
@@ -277,27 +316,35 @@ class Workbench(widgets.VBox):
     def _on_menu(self, change: Any) -> None:
         if self._quiet:
             return
-        self._offer(self._choice())
-        self._analyse(self.run.trace.picture if self.run else None)
+        wanted = self._choice()
+        self._offer(wanted)
+        self._forget_reset()
+        lost = [part for part, name in self._choice().items() if name != wanted[part]]
+        if lost:
+            changed = next(part for part, control in self.parts.items() if control is change["owner"])
+            self._say_reset(lost, wanted | {changed: change["old"]})
+        self._analyse(self._current(), desk())
+
+    def _on_back(self, button: Any) -> None:
+        before = self._before
+        self._forget_reset()
+        self._offer(before)
+        self._analyse(self._current(), desk())
 
     def _on_photo(self, change: Any) -> None:
         if not self._quiet:
-            self._analyse(None)
+            self._analyse(None, desk())
 
     def _on_path(self, change: Any) -> None:
         if self.path.value.strip() and not self._quiet:
-            self._open(Path(self.path.value.strip()))
+            self._open(Path(self.path.value.strip()), desk())
 
-    def _on_upload(self, change: Any) -> None:
-        if not self.upload.value:
-            return
-        file = self.upload.value[0]
-        name = Path(file["name"]).name or "upload"
-        with tempfile.TemporaryDirectory() as folder:  # a file, so that errors name it and are those of a path
-            path = Path(folder) / name
-            path.write_bytes(file["content"])
-            self._open(path, lasting=False)
-        self.upload.value = ()  # so that the same file can be uploaded again
+    def _on_stop(self, button: Any) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            job.stop.ask()
+            self._as_before()
+            self.say(f"Stopped. {STILL_SHOWN}")
 
     def _on_pin(self, button: Any) -> None:
         if self.run is None:
@@ -305,13 +352,13 @@ class Workbench(widgets.VBox):
         self.pinned = self.run
         self.unpin.disabled = False
         self.pinned_words.value = f"<p class='lab-words lab-pinned'><b>A</b> {escape(_full_label(self.run))}</p>"
-        self._guarded(lambda change: self._show_pinned())(None)
+        self._show_pinned()
 
     def _on_unpin(self, button: Any) -> None:
         self.pinned = None
         self.unpin.disabled = True
         self.pinned_words.value = ""
-        self._guarded(lambda change: self._show_pinned())(None)
+        self._show_pinned()
 
     def _on_map(self, change: Any) -> None:
         self._move(*change["new"])
@@ -342,6 +389,20 @@ class Workbench(widgets.VBox):
         finally:
             self._quiet = False
 
+    def _say_reset(self, lost: list[str], before: Choice) -> None:
+        """Say which components were set to none, and why, below the menus; and offer those before."""
+        said = [f"{WHY_RESET[part]}: <b>{part} context</b> set to none." for part in lost if part != "refinement"]
+        said += [f"{WHY_RESET[part]}: <b>{part}</b> set to none." for part in lost if part == "refinement"]
+        self.reset_words.value = f"<p class='lab-words lab-reset' role='status'>{' '.join(said)}</p>"
+        self._before = before
+        for widget in (self.reset_words, self.back):
+            widget.layout.display = ""
+
+    def _forget_reset(self) -> None:
+        for widget in (self.reset_words, self.back):
+            widget.layout.display = "none"
+        self.reset_words.value = ""
+
     def _restore(self) -> None:
         """Put the menus back to the last run that succeeded."""
         self._quiet = True
@@ -350,6 +411,7 @@ class Workbench(widgets.VBox):
         finally:
             self._quiet = False
         self._offer({part: self._settled[part] for part in MENU})
+        self._forget_reset()
 
     def _picture(self, title: str) -> Picture:
         found = self._pictures[title]
@@ -358,41 +420,99 @@ class Workbench(widgets.VBox):
             found = self._read[title] = known or read(found, name=title)
         return found
 
-    def _open(self, path: Path, lasting: bool = True) -> None:
-        """Open a file; it joins the menu of photographs. One that is `lasting` can be read again."""
-        try:
-            picture = read(path)
-        except Exception as error:
-            self._say(in_words(error))
-            return
-        self._join(picture, path if lasting else picture)
+    def _current(self) -> Picture:
+        """The picture that is shown, or is about to be."""
+        if self._job is not None:
+            return self._job.picture
+        return self.run.trace.picture if self.run else self._picture(self.photo.value)
 
-    def _analyse(self, picture: Picture | None) -> None:
-        """Run what the menus say. On an error, words, and the menus and all that is shown stay as they were."""
-        before = self.run
+    def _open(self, source: Source, to: Desk | None, lasting: bool = True) -> None:
+        """Open a picture; it joins the menu of photographs. A file that is `lasting` can be read again."""
+        picture = None
         try:
-            picture = picture or self._picture(self.photo.value)
-            self._say("")
-            run = self.session.run(picture, self.quality.value, self._choice(), self._progress, self._show_numbers)
+            picture = read(source)
         except Exception as error:
-            self._say(f"{in_words(error)}. The run before is still shown." if before else in_words(error))
-            if before is not None:
-                self._show_numbers(before)
-            if self._settled:
-                self._restore()
+            self.complain(error)
+        if picture is not None:
+            self._join(picture, source if lasting and isinstance(source, Path) else picture, to)
+
+    def _analyse(self, picture: Picture | None, to: Desk | None) -> None:
+        """Run what the menus say. On an error, words, and the menus and all that is shown stay as they were.
+
+        With a desk a long run is computed in the background. One that is going gives way to this one.
+        """
+        if self._job is not None:
+            self._job.stop.ask()
+            self._job = None
+            self._progress(None)
+        self.say("")
+        try:
+            job = Job(picture or self._picture(self.photo.value), self.quality.value, self._choice())
+            asked = (job.picture, job.quality, job.choice)
+            if to is not None and self.session.seconds(*asked) > LONG:
+                self._job = job
+                start(lambda: self._work(job, to))
+                return
+            run = self.session.run(*asked, self._progress, self._show_numbers)
+        except BaseException as error:
+            self._failed(error)
+            if not isinstance(error, Exception):  # who interrupts wants to be heard
+                raise
             return
-        self.run = run
+        self._done(run)
+
+    def _work(self, job: Job, to: Desk) -> None:
+        """A run in the background; what there is to show of it is handed over, and shown if it is still wanted."""
+
+        def hand(action: Any, *arguments: Any) -> None:
+            def show() -> None:
+                if self._job is job:
+                    guarded(action, self.complain)(*arguments)
+
+            to.hand(show)
+
+        try:
+            run = self.session.run(
+                job.picture,
+                job.quality,
+                job.choice,
+                lambda progress: hand(self._progress, progress),
+                lambda run: hand(self._show_numbers, run),
+                job.stop,
+            )
+        except Stopped:
+            return
+        except BaseException as error:
+            hand(self._failed, error)
+        else:
+            hand(self._done, run)
+
+    def _failed(self, error: BaseException) -> None:
+        self._job = None
+        self._as_before()
+        self.complain(error, STILL_SHOWN if self.run else "")
+
+    def _as_before(self) -> None:
+        """Of a run that did not end nothing stays."""
+        self._progress(None)
+        self._show_numbers(self.run)
+        if self._settled:
+            self._restore()
+
+    def _done(self, run: Run) -> None:
+        """Show a run."""
+        before, self.run, self._job = self.run, run, None
+        self._progress(None)
         self._settled = self._values()
         self._count += 1
         if before is None or before.trace.picture is not run.trace.picture:
             rows, columns = run.trace.geometry.latent
             self._position = (rows // 2, columns // 2)
-        self._show_numbers(run)
-        self._show_picture()
-        self._show_bits()
-        self._show_cursor()
-        self._notes(run)
-        self._guarded(lambda change: self._show_panel())(None)
+        for show in (
+            lambda: self._show_numbers(run), self._show_picture, self._show_bits, self._show_cursor,
+            lambda: self._notes(run), self._show_panel,
+        ):  # fmt: skip
+            guarded(show, self.complain)()
 
     def _move(self, i: int, j: int) -> None:
         if self.run is None or self._quiet or (i, j) == self._position:
@@ -400,7 +520,7 @@ class Workbench(widgets.VBox):
         rows, columns = self.run.trace.geometry.latent
         self._position = (min(max(i, 0), rows - 1), min(max(j, 0), columns - 1))
         self._show_cursor()
-        self._guarded(lambda change: self._panel.move(self._scene))(None)
+        self._panel.move(self._scene)
 
     # -- showing -----------------------------------------------------------------------------------
 
@@ -414,6 +534,8 @@ class Workbench(widgets.VBox):
         return self.panels[self.tabs.value]
 
     def _show_numbers(self, run: Run | None) -> None:
+        self._numbered = run
+        self.numbers.remove_class("lab-stale")
         if run is not None:
             self.numbers.value = numbers_html(run, self.pinned)
 
@@ -489,25 +611,23 @@ class Workbench(widgets.VBox):
         words = ". ".join(notes)
         self.notes.value = f'<div class="lab-note" role="status">{escape(words)}.</div>' if words else ""
 
-    def _say(self, words: str) -> None:
-        """An error in words; empty words take the last one away."""
-        self.message.value = error_html(words)
-
-    def _progress(self, words: str) -> None:
-        self.busy.value = (
-            f'<div class="lab-busy" role="status"><span>{escape(words)}</span><i></i></div>' if words else ""
-        )
-
-    def _guarded(self, action: Callable[[Any], Any]) -> Callable[[Any], None]:
-        """`action` with its expected errors shown in words."""
-
-        def run(change: Any) -> None:
-            try:
-                action(change)
-            except Exception as error:
-                self._say(in_words(error))
-
-        return run
+    def _progress(self, progress: Progress | None) -> None:
+        """Say where a long run is, and that what is shown is not its own; None when it has ended."""
+        stale = [self.numbers, self.pictures, self.notes, *self.panels]
+        if progress is None:
+            self.busy.value = ""
+            self.stop.layout.display = "none"
+            for widget in stale:
+                widget.remove_class("lab-stale")
+            return
+        dimmed = f" What is dimmed is still of {escape(_full_label(self.run))}." if self.run else ""
+        bar = f"<i style='--done: {100 * progress.done:.0f}%; --left: {progress.left:.1f}s'></i>"
+        words = f"<span>{escape(progress.words)}.{dimmed}</span>"
+        self.busy.value = f'<div class="lab-busy" role="status">{words}{bar}</div>'
+        self.stop.layout.display = "" if self._job else "none"
+        for widget in stale if self.run else ():
+            if widget is not self.numbers or self._numbered is self.run:
+                widget.add_class("lab-stale")
 
 
 def _heading(words: str) -> widgets.HTML:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.segmentation import find_boundaries
@@ -13,6 +15,7 @@ from lic_lab import analysis
 from lic_lab.analysis.correlation import (
     channel_correlation,
     cosine_similarity_map,
+    noise_floor,
     spatial_correlation,
     strongest,
     vectors,
@@ -64,6 +67,7 @@ def test_cosine_similarity_names_the_positions_there_are(latent: np.ndarray, ref
 # --- what a cosine similarity is taken of ------------------------------------------------------------------------
 
 
+@settings(max_examples=25)
 @given(latents, st.integers(0, 4), st.floats(1, 50), st.floats(-100, 100))
 def test_normalised_vectors_are_blind_to_scale_and_mean(y: np.ndarray, c: int, scale: float, mean: float) -> None:
     y[:, 0, 0] = 21  # every channel deviates by more than a step
@@ -149,10 +153,37 @@ def test_spatial_correlation_of_nothing_is_nothing() -> None:
     assert found.sum() == 1 and found[1, 1] == 1
 
 
+@pytest.mark.parametrize("function", [spatial_correlation, noise_floor])
 @pytest.mark.parametrize("reach", [-1, 6])
-def test_spatial_correlation_names_the_reach_there_is(latent: np.ndarray, reach: int) -> None:
+def test_spatial_correlation_names_the_reach_there_is(latent: np.ndarray, reach: int, function: Callable) -> None:
     with pytest.raises(ValueError, match="0 to 5"):
-        spatial_correlation(latent, reach)
+        function(latent, reach)
+
+
+@pytest.mark.parametrize("kind", ["normal", "rare and large", "some channels louder", "some places louder"])
+def test_the_noise_floor_is_what_independent_values_show(kind: str) -> None:
+    random = np.random.default_rng(11)
+    shown, floor = [], []
+    for _ in range(12):
+        u = random.normal(size=(24, 24, 30))
+        if kind == "rare and large":  # as symbols are, of which most are zero
+            u *= random.uniform(size=u.shape) < 0.05
+        elif kind == "some channels louder":
+            u *= np.geomspace(0.01, 3, 24)[:, None, None]
+        elif kind == "some places louder":
+            u[:, :8] *= 6
+        shown.append(np.abs(spatial_correlation(u, 5)).sum() - 1)  # without the centre
+        floor.append(noise_floor(u, 5).sum())
+    assert np.mean(floor) == pytest.approx(np.mean(shown), rel=0.08)
+    assert noise_floor(u, 0).tolist() == [[0]]
+
+
+def test_the_noise_floor_falls_with_the_root_of_the_sample() -> None:
+    u = np.random.default_rng(12).choice([-1.0, 1.0], (32, 40, 40))
+    few, many = noise_floor(u[:2], 1), noise_floor(u, 1)
+    assert few[0, 0] / many[0, 0] == pytest.approx(4, rel=0.05)
+    assert many[0, 0] == pytest.approx(np.sqrt(2 / np.pi) / np.sqrt(32 * 39 * 39), rel=0.02)
+    assert not noise_floor(np.zeros(SHAPE), 1).any()
 
 
 # --- channel correlation -----------------------------------------------------------------------------------------

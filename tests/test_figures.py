@@ -19,7 +19,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lic_lab import figures
-from lic_lab.analysis.correlation import WEIGHTINGS, cosine_similarity_map, strongest, vectors
+from lic_lab.analysis.correlation import (
+    WEIGHTINGS,
+    cosine_similarity_map,
+    noise_floor,
+    spatial_correlation,
+    strongest,
+    vectors,
+)
 from lic_lab.codecs.shared import SharedLatent
 from lic_lab.figures import png
 from lic_lab.figures.style import STYLE, StyledFigure
@@ -175,6 +182,31 @@ def test_the_similarity_is_that_of_the_vectors_its_title_names(traces: tuple[Tra
         words = {"normalised": "normalised", "rest": f"without channel {channel}"}
         words["plain"] = f"plain: {100 * share:.0f} % is channel {channel}"
         assert ax.get_title() == f"slice {i}\n{words[weighting]}"
+
+
+def test_correlations_are_drawn_in_one_unit_on_a_scale_that_stays(traces: tuple[Trace, Trace]) -> None:
+    for found in traces:
+        for limit in (0.1, 0.001, 1):
+            figure = figures.spatial_correlation(found, reach=2, limit=limit)
+            ax, bar = figure.axes
+            assert ax.images[0].get_clim() == (-100 * limit, 100 * limit)  # whatever the data
+            rho = 100 * spatial_correlation(found.on_picture(found.standardised), 2)
+            numbers = [float(text.get_text().replace("\N{MINUS SIGN}", "-")) for text in ax.texts]
+            np.testing.assert_allclose(numbers, rho.ravel(), atol=0.0501)  # the centre, 100, too
+            assert bar.get_ylabel() == "correlation (%)"
+            off = np.delete(np.abs(rho).ravel(), 12)
+            assert (len(arrows(bar)) > 0) == (off.max() > 100 * limit)
+            said, chance = re.findall(r"([0-9.]+) %", ax.get_title())
+            assert float(said) == pytest.approx((np.abs(rho[1:4, 1:4]).sum() - 100) / 8, abs=0.00501)
+            floor = 100 * noise_floor(found.on_picture(found.standardised), 2)[1:4, 1:4].sum() / 8
+            assert float(chance) == pytest.approx(floor, abs=0.00501)
+    with pytest.raises(ValueError, match="limit is 0; give the correlation of the strongest colours"):
+        figures.spatial_correlation(traces[0], limit=0)
+
+
+def arrows(bar: Axes) -> list[object]:
+    """The ends of a colour bar that say that values go on."""
+    return [patch for patch in bar.patches if len(patch.get_path().vertices) == 3]
 
 
 def test_attention_hides_exactly_the_mask(traces: tuple[Trace, Trace]) -> None:

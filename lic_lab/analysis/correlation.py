@@ -147,21 +147,74 @@ def spatial_correlation(normalised: Array, reach: int = 4) -> Array:
     >>> spatial_correlation(u, reach=1).tolist()
     [[-1.0, 1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, 1.0, -1.0]]
     """
-    u = _check_latent(normalised)
+    pairs = _pairs(normalised, reach)
+    out = np.ones((2 * reach + 1, 2 * reach + 1))
+    for di, dj, here, there in pairs:
+        energy = np.sqrt((here**2).sum() * (there**2).sum())
+        rho = np.clip((here * there).sum() / energy, -1, 1) if energy > 0 else 0.0
+        out[reach + di, reach + dj] = out[reach - di, reach - dj] = rho
+    return out
+
+
+def noise_floor(normalised: Array, reach: int = 4) -> Array:
+    """Magnitude of `spatial_correlation` to expect of values that don't depend on one another, by offset.
+
+    With n products of equal magnitude the standard error of such a correlation is 1 / sqrt(n) (Bartlett, 1946). The
+    symbols of a codec are mostly zero with a few large ones, and these few decide; so the error is estimated from the
+    products themselves, which for equal magnitudes is the same (Taylor, "Estimating the variances of autocorrelations
+    calculated from financial time series", Applied Statistics 33, 1984):
+
+        error(d) = sqrt( sum u_c(p)^2 u_c(p + d)^2 / (sum u_c(p)^2 * sum u_c(p + d)^2) )
+
+    The mean magnitude of a normal variate is sqrt(2 / pi) of its standard error.
+
+    Parameters
+    ----------
+    normalised, reach
+        As of `spatial_correlation`.
+
+    Returns
+    -------
+    array
+        (2 reach + 1, 2 reach + 1), 0 in the centre, which is no estimate.
+
+    Raises
+    ------
+    ValueError
+        As `spatial_correlation`.
+
+    Examples
+    --------
+    >>> u = np.random.default_rng(0).choice([-1.0, 1.0], (8, 60, 80))
+    >>> float(noise_floor(u, 1)[0, 1].round(4)), round((2 / np.pi / (8 * 59 * 80)) ** 0.5, 4)
+    (0.0041, 0.0041)
+    """
+    pairs = _pairs(normalised, reach)
+    out = np.zeros((2 * reach + 1, 2 * reach + 1))
+    for di, dj, here, there in pairs:
+        energy = (here**2).sum() * (there**2).sum()
+        error = np.sqrt(((here * there) ** 2).sum() / energy) if energy > 0 else 0.0
+        out[reach + di, reach + dj] = out[reach - di, reach - dj] = np.sqrt(2 / np.pi) * error
+    return out
+
+
+def _pairs(values: Array, reach: int) -> list[tuple[int, int, Array, Array]]:
+    """For half of the offsets but 0: (di, dj), and the values less their channel's mean at p and at p + d."""
+    u = _check_latent(values)
     _, h, w = u.shape
     if not 0 <= reach < min(h, w):
         raise ValueError(f"reach is {reach}; on a latent of {h} x {w} positions it must lie in 0 to {min(h, w) - 1}")
     u = u - u.mean((1, 2), keepdims=True)
-    out = np.zeros((2 * reach + 1, 2 * reach + 1))
-    for di in range(reach + 1):
-        for dj in range(-reach, reach + 1):
-            here = u[:, : h - di, max(0, -dj) : w - max(0, dj)]
-            there = u[:, di:, max(0, dj) : w + min(0, dj)]
-            energy = np.sqrt((here**2).sum() * (there**2).sum())
-            rho = np.clip((here * there).sum() / energy, -1, 1) if energy > 0 else 0.0
-            out[reach + di, reach + dj] = out[reach - di, reach - dj] = rho
-    out[reach, reach] = 1
-    return out
+    return [
+        (
+            di,
+            dj,
+            u[:, : h - di, max(0, -dj) : w - max(0, dj)],
+            u[:, di:, max(0, dj) : w + min(0, dj)],
+        )
+        for di in range(reach + 1)
+        for dj in range(-reach if di else 1, reach + 1)
+    ]
 
 
 def channel_correlation(latent: Array) -> Array:

@@ -155,7 +155,7 @@ def same_symbols(a: Trace, b: Trace) -> bool:
     """Whether two runs code the same symbols, so that the difference of their bits is the entropy model's alone."""
     if a.symbols is None or b.symbols is None:  # unknown, as of some models of others
         return False
-    return a.symbols is b.symbols or np.array_equal(a.symbols, b.symbols)
+    return a.symbols is not None and b.symbols is not None and np.array_equal(a.symbols, b.symbols)
 
 
 def unlike(a: Trace, b: Trace) -> str:
@@ -172,7 +172,7 @@ def unlike(a: Trace, b: Trace) -> str:
     if a.quality != b.quality:
         found.append(f"rate points ({a.quality} and {b.quality})")
     if not found and not same_symbols(a, b):
-        found.append("symbols")
+        found.append("symbols" if a.symbols is not None and b.symbols is not None else "symbols, for all that is known")
     return ", ".join(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +14,8 @@ from lic_lab.figures.style import COLUMN, PAGE, SIGNED, styled
 
 if TYPE_CHECKING:
     from lic_lab.tracing import Trace
+
+SCALE = 0.1  # correlation of the strongest colours: of Kodak's pictures, what trained models leave is mostly below
 
 
 @styled
@@ -85,57 +87,61 @@ def weighting_words(trace: Trace, slice: int | None, weighting: str) -> str:
 
 
 @styled
-def spatial_correlation(trace: Trace, reach: int = 4, limit: float | None = None, width: float = COLUMN) -> Figure:
+def spatial_correlation(trace: Trace, reach: int = 4, limit: float = SCALE, width: float = COLUMN) -> Figure:
     """Correlation of the standardised symbols between positions at an offset: what is left for a context to find.
 
     AICT's Figure 10 has (y_hat - mu) / sigma here. Rounded symbols correlate by that measure even if the model is
-    perfect, so they are measured by their own mean and deviation instead: `Trace.standardised`.
+    perfect, so they are measured by their own mean and deviation instead: `Trace.standardised`. The title says how much
+    of it is noise: what as many independent symbols would show, `analysis.noise_floor`.
 
     Parameters
     ----------
     trace : Trace
     reach : int
         Largest offset in latent positions; smaller on a small latent.
-    limit : float, optional
-        Correlation of the strongest colours; give the same to figures that are to be compared. By default the strongest
-        off the centre, but at least 0.1, so that noise looks like noise. The centre is always 1, and black.
+    limit : float
+        Correlation of the strongest colours, 0 to 1. It does not follow the data, so that figures can be compared; what
+        is beyond has the last colour, and the colour bar ends in an arrow. The centre is always 1, and black.
     width : float
         Of the figure in inches.
 
     Raises
     ------
     ValueError
-        For a latent of a single row or column, which has no offsets, or a reach below 1.
+        For a latent of a single row or column, which has no offsets, a reach below 1, or a limit that is none.
     """
-    normalised = trace.on_picture(trace.standardised)
-    reach = min(reach, *(n - 1 for n in normalised.shape[1:]))
+    if not 0 < limit <= 1:
+        raise ValueError(f"limit is {limit}; give the correlation of the strongest colours, above 0 and at most 1")
+    standardised = trace.on_picture(trace.standardised)
+    reach = min(reach, *(n - 1 for n in standardised.shape[1:]))
     if reach < 1:
-        h, w = normalised.shape[1:]
+        h, w = standardised.shape[1:]
         raise ValueError(
             f"the latent has {h} x {w} positions, and offsets need two rows and two columns: trace a larger picture, "
             "and give a reach of at least 1"
         )
-    rho = analysis.spatial_correlation(normalised, reach)
-    around = rho.copy()
-    around[reach, reach] = np.nan
-    limit = limit or max(0.1, float(np.nanmax(np.abs(around), initial=0)))
+    rho = 100 * analysis.spatial_correlation(standardised, reach)
+    noise = 100 * analysis.noise_floor(standardised, reach)
+    limit *= 100
+    hidden = np.zeros(rho.shape, bool)
+    hidden[reach, reach] = True
+    around: np.ma.MaskedArray[Any, Any] = np.ma.masked_array(rho, hidden)
     figure, (ax,) = maps.row((1, 1), width, 1)
     ax.set_facecolor("black")
     edge = reach + 0.5
-    drawn = ax.imshow(
-        np.ma.masked_invalid(around), cmap=SIGNED, vmin=-limit, vmax=limit, extent=(-edge, edge, edge, -edge)
-    )
+    drawn = ax.imshow(around, cmap=SIGNED, vmin=-limit, vmax=limit, extent=(-edge, edge, edge, -edge))
     ax.set(xlabel="column offset (latent positions)", ylabel="row offset (latent positions)")
     ax.set(xticks=range(-reach, reach + 1), yticks=range(-reach, reach + 1))
-    ax.text(0, 0, "1", color="white", ha="center", va="center")
     if reach <= 4:
+        size = 6.5 if reach <= 3 else 5
         for i, j in np.ndindex(rho.shape):
-            if (i, j) != (reach, reach):
-                dark = abs(rho[i, j]) > 0.6 * limit
-                text = f"{round(100 * rho[i, j])}".replace("-", "\N{MINUS SIGN}")
-                colour = "white" if dark else "black"
-                ax.text(j - reach, i - reach, text, ha="center", va="center", fontsize=5.5, color=colour)
-    near = np.abs(around[max(0, reach - 1) : reach + 2, max(0, reach - 1) : reach + 2])
-    ax.set_title(f"mean |\N{GREEK SMALL LETTER RHO}| of the 8 neighbours: {np.nanmean(near):.3f}")
-    maps.colour_bar(ax, drawn, "correlation (numbers: percent)")
+            text = f"{rho[i, j]:.1f}".replace("-", "\N{MINUS SIGN}") if (i, j) != (reach, reach) else "100"
+            colour = "white" if abs(rho[i, j]) > 0.6 * limit else "black"
+            ax.text(j - reach, i - reach, text, ha="center", va="center", fontsize=size, color=colour)
+    around_centre = np.s_[reach - 1 : reach + 2, reach - 1 : reach + 2]
+    near, chance = np.abs(rho[around_centre]).sum() - 100, noise[around_centre].sum()  # both without the centre
+    title = f"mean |\N{GREEK SMALL LETTER RHO}| of the 8 neighbours: {near / 8:.2f} %, by chance {chance / 8:.2f} %"
+    ax.set_title(title, fontsize=7)
+    clipped = bool(np.abs(around).max() > limit)
+    maps.colour_bar(ax, drawn, "correlation (%)", extend="both" if clipped else "neither")
     return figure

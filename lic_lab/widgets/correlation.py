@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import ipywidgets as widgets
 import numpy as np
 
-from lic_lab.analysis.correlation import spatial_correlation
+from lic_lab.analysis.correlation import noise_floor, spatial_correlation
+from lic_lab.figures.bits import unlike
+from lic_lab.figures.correlations import SCALE
 from lic_lab.figures.png import DIFFERENCE, heatmap_png
 from lic_lab.tracing import Trace
 from lic_lab.widgets.map import Map, legend
@@ -16,8 +20,10 @@ WORDS = (
     "<p class='lab-words'>The mean correlation of the standardised symbols, (symbol - its mean) / its deviation, with "
     "themselves some positions away. Mean and deviation are those of the rounded symbol as it is coded: of a perfect "
     "model nothing but the noise of the sample is left off the centre. The number to compare is the mean magnitude "
-    "there.</p>"
+    "there, beside what chance alone would give: of n products the standard error is 1/√n (Bartlett, 1946), here "
+    "estimated from the products themselves (Taylor, 1984), and √(2/π) of it the mean magnitude.</p>"
 )
+SCALES = [(f"± {limit:g}", limit) for limit in (0.05, SCALE, 0.2, 0.5, 1.0)]
 TOO_SMALL = "The picture has a single row or column of latent positions, so there are no offsets to look at."
 
 
@@ -29,12 +35,18 @@ class Correlation(Panel):
     def __init__(self) -> None:
         self.slice = menu("Channels", [("all", ALL)], "All channels of the latent, or those of one slice")
         self.reach = menu("Reach", [(f"{r} positions", r) for r in (2, 3, 4, 6)], "Largest offset shown", value=3)
-        for control in (self.slice, self.reach):
+        self.scale = menu(
+            "Scale",
+            SCALES,
+            "Correlation of the strongest colours; it stays from run to run, and is A's too",
+            value=SCALE,
+        )
+        for control in (self.slice, self.reach, self.scale):
             control.observe(self.redraw, "value")
         self.table = widgets.HTML()
         self.map = Map(name="correlation", title="This run")
         self.map_a = Map(name="correlation-a", title="A, pinned")
-        side = widgets.VBox([self.slice, self.reach, widgets.HTML(WORDS), self.table])
+        side = widgets.VBox([self.slice, self.reach, self.scale, widgets.HTML(WORDS), self.table])
         side.add_class("lab-side")
         super().__init__([row(row(self.map, self.map_a, kind="lab-squares"), side, kind="lab-map-side")])
 
@@ -44,32 +56,43 @@ class Correlation(Panel):
             self.slice.options = options
         run, a = scene.run, scene.pinned
         alike = a is not None and (self.slice.value == ALL or a.trace.slices == run.trace.slices)
+        alike = a is not None and (self.slice.value == ALL or a.trace.slices == run.trace.slices)
         found, other = self.values(run.trace), self.values(a.trace) if a is not None and alike else None
         for map_, values in ((self.map, found), (self.map_a, other)):
             map_.layout.display = "none" if values is None else ""
         if found is None:
             self.table.value = f"<p class='lab-words'>{TOO_SMALL}</p>"
             return
-        limit = max(off_centre(m).max() for m in (found, other) if m is not None) or 1.0
-        _draw(self.map, found, limit, scene.count)
-        words = f"mean magnitude off the centre: <b>{off_centre(found).mean():.4f}</b>"
-        if other is not None:
-            _draw(self.map_a, other, limit, scene.count)
-            words += f" (A: <b>{off_centre(other).mean():.4f}</b>)"
+        _draw(self.map, found, self.scale.value, scene.count)
+        words = (
+            f"mean magnitude off the centre: <b>{off_centre(found).mean():.4f}</b>, by chance {self.chance(run.trace)}"
+        )
+        if a is not None and other is not None:
+            _draw(self.map_a, other, self.scale.value, scene.count)
+            words += f" (A: <b>{off_centre(other).mean():.4f}</b>, by chance {self.chance(a.trace)})"
+            words += f". A and B differ in the {escape(apart)}" if (apart := unlike(a.trace, run.trace)) else ""
         elif a is not None and not alike:
             words += ". A has other slices, so it is compared over all channels only"
-        self.table.value = f"<p class='lab-words'>{words}</p>" + _table(found)
+        self.table.value = f"<p class='lab-words'>{words}.</p>" + _table(found)
 
     def values(self, trace: Trace) -> Array | None:
         """Correlations by offset, of the chosen channels; a small picture has fewer offsets, or none."""
+        symbols, reach = self._chosen(trace)
+        return spatial_correlation(symbols, reach) if reach else None
+
+    def chance(self, trace: Trace) -> str:
+        """The mean magnitude off the centre that independent symbols would have."""
+        return f"{off_centre(noise_floor(*self._chosen(trace))).mean():.4f}"
+
+    def _chosen(self, trace: Trace) -> tuple[Array, int]:
+        """Standardised symbols of the chosen channels, and the largest offset."""
         chosen = slice(None) if self.slice.value == ALL else trace.channels(self.slice.value)
-        standardised = trace.standardised[chosen]
-        reach = min(self.reach.value, *(n - 1 for n in standardised.shape[1:]))
-        return spatial_correlation(standardised, reach) if reach else None
+        symbols = trace.on_picture(trace.standardised[chosen])
+        return symbols, min(self.reach.value, *(n - 1 for n in symbols.shape[1:]))
 
 
 def off_centre(values: Array) -> Array:
-    """Magnitudes of all entries but the middle one, which is 1 by definition."""
+    """Magnitudes of all entries but the middle one, which says nothing."""
     flat = np.abs(values).ravel()
     return np.delete(flat, flat.size // 2)
 
@@ -80,10 +103,12 @@ def _draw(map_: Map, values: Array, limit: float, count: int) -> None:
     hidden = np.zeros(values.shape, bool)
     hidden[middle, middle] = True
     png = heatmap_png(values, size=(side, side), low=-limit, high=limit, colours=DIFFERENCE, hidden=hidden)
+    most = off_centre(values).max()
     map_.show(
         png,
         run=count,
-        description=f"Correlation by offset, {len(values)} x {len(values)}; off the centre up to {limit:.3f}",
+        readout=f"up to {most:.3f}" + (", beyond the scale" if most > limit else ""),
+        description=f"Correlation by offset, {len(values)} x {len(values)}; off the centre up to {most:.3f}",
         legend=legend(-limit, limit, "", DIFFERENCE),
     )
 

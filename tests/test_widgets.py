@@ -373,8 +373,30 @@ def test_the_correlation_is_that_of_the_normalised_latent(bench, photo):
     np.testing.assert_allclose(bench.correlation.values(bench.run.trace), found, atol=1e-4)
     cells = [float(c) for c in re.findall(r"<td>([^<]*)</td>", bench.correlation.table.value)]
     np.testing.assert_allclose(cells, found.ravel(), atol=6e-4)
+    floor = lab.correlation.noise_floor(trace.standardised, 3)
+    assert f"by chance {np.delete(floor.ravel(), 24).mean():.4f}" in words(bench.correlation.table.value)
     bench.pin.click()
     assert "A:" in bench.correlation.table.value
+
+
+def test_the_correlation_s_scale_stays_and_is_shared_by_a_and_b(bench):
+    open_tab(bench, bench.correlation)
+    bench.pin.click()
+    bench.channel.value = bench.local.value = "none"
+    at_first = bench.correlation.map.legend
+    for quality in QUALITIES:
+        bench.quality.value = quality
+        for photo in ("Chelsea the cat", "crop.png"):
+            bench.photo.value = photo
+            assert bench.correlation.map.legend == bench.correlation.map_a.legend == at_first
+            most = np.delete(np.abs(bench.correlation.values(bench.run.trace)).ravel(), 24).max()
+            beyond = ", beyond the scale" if most > 0.1 else ""
+            assert bench.correlation.map.readout == f"up to {most:.3f}{beyond}"
+            differs = "differ in the" in words(bench.correlation.table.value)
+            assert differs == (photo != "crop.png" or quality != QUALITIES[0])
+    bench.correlation.scale.value = 0.5
+    assert (at_first["high"], bench.correlation.map.legend["high"]) == ("0.1", "0.5")
+    assert bench.correlation.map_a.legend["low"] == "-0.5"
 
 
 def test_slices_of_different_runs_are_compared_only_where_they_are_the_same(bench):

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import gaussian_filter
 from skimage.segmentation import find_boundaries
 
 from lic_lab import analysis
@@ -21,6 +23,8 @@ from lic_lab.analysis.correlation import (
     vectors,
 )
 from lic_lab.codecs.geometry import WHOLE, Geometry
+from lic_lab.entropy.gaussian import Gaussian
+from lic_lab.entropy.mixture import GaussianMixture
 
 SHAPE = (5, 6, 7)
 latents = arrays(np.float64, SHAPE, elements=st.integers(-20, 20).map(float))
@@ -184,6 +188,38 @@ def test_the_noise_floor_falls_with_the_root_of_the_sample() -> None:
     assert few[0, 0] / many[0, 0] == pytest.approx(4, rel=0.05)
     assert many[0, 0] == pytest.approx(np.sqrt(2 / np.pi) / np.sqrt(32 * 39 * 39), rel=0.02)
     assert not noise_floor(np.zeros(SHAPE), 1).any()
+
+
+@pytest.mark.parametrize("of", ["plain", "centred", "mixture"])
+def test_symbols_drawn_from_the_coder_s_tables_leave_nothing_but_the_noise_of_the_sample(of: str) -> None:
+    """That is a perfect model. Measured by mu and sigma, plainly rounded symbols correlate even so."""
+    random = np.random.default_rng(5)
+    shape = (4, 64, 64)
+    smooth = [gaussian_filter(random.normal(size=shape), (0, 3, 3)) for _ in range(2)]
+    mu = torch.from_numpy(2 * smooth[0])[None]
+    log_sigma = torch.from_numpy(np.log(0.2) + smooth[1])[None]
+    gaussian, parameters = Gaussian("plain" if of == "plain" else "centred"), (mu, log_sigma)
+    if of == "mixture":
+        weight = torch.tensor([0.7, 0.3], dtype=torch.float64).expand(*mu.shape, 2)
+        gaussian, parameters = (
+            GaussianMixture(),
+            (torch.stack((mu, mu + 1), -1), log_sigma[..., None] + 0 * weight, weight),
+        )
+    tables, centre = gaussian.tables(*parameters)
+    index, cdfs, sizes, offsets = gaussian.cdfs(tables.flatten(0, 3) if of == "mixture" else tables.flatten())
+    u = random.uniform(size=mu.numel())
+    k = [np.searchsorted(cdfs[i][:-1], u[n] * cdfs[i][-2], side="right") - 1 + offsets[i] for n, i in enumerate(index)]
+    symbols = torch.tensor(k).view(mu.shape) + centre.view(mu.shape)
+    mean, deviation = gaussian.coded_moments(*parameters)
+    standardised = ((symbols - mean) / deviation)[0].numpy()
+    assert abs(standardised.mean()) < 5 / np.sqrt(u.size)
+    kurtosis = (standardised**4).mean()
+    assert abs(standardised.var() - 1) < 5 * np.sqrt(kurtosis / u.size)
+    noise = 5 / np.sqrt(u.size)
+    assert np.delete(np.abs(spatial_correlation(standardised, 2)).ravel(), 12).max() < noise
+    if of == "plain":
+        normalised = ((symbols - mu) / gaussian.sigma(log_sigma))[0].numpy()
+        assert spatial_correlation(normalised, 1)[1, 2] > 3 * noise
 
 
 # --- channel correlation -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lic_lab.codecs.codec import undisturbed
 
@@ -31,7 +31,7 @@ def guarded(model: nn.Module) -> Iterator[None]:
         for module in model.modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None:
-                    settings.callback(_put_back, module, name, buffer, buffer.clone())
+                    settings.callback(_put_back, module, name, buffer, buffer.data, buffer.clone())
         for weight in model.parameters():
             settings.callback(_lay_back, weight, weight.data)
         yield
@@ -44,12 +44,14 @@ def reseed(model: nn.Module) -> None:
         torch.cuda.default_generators[index].manual_seed(SEED)
 
 
-def _put_back(module: nn.Module, name: str, buffer: torch.Tensor, before: torch.Tensor) -> None:
+def _put_back(module: nn.Module, name: str, buffer: Tensor, data: Tensor, before: Tensor) -> None:
     module._buffers[name] = buffer
-    if buffer.shape != before.shape or not torch.equal(buffer, before):
-        buffer.data = before
+    _lay_back(buffer, data)
+    if not torch.equal(data, before):
+        with torch.inference_mode():  # where tensors made in it may be written too
+            data.copy_(before)
 
 
-def _lay_back(weight: nn.Parameter, data: torch.Tensor) -> None:
-    if weight.data_ptr() != data.data_ptr():
-        weight.data = data
+def _lay_back(of: Tensor, data: Tensor) -> None:
+    if of.data_ptr() != data.data_ptr():
+        of.data = data

@@ -12,6 +12,8 @@ from lic_lab.codecs import registry
 from lic_lab.codecs.codec import Codec
 from lic_lab.codecs.shared import SharedLatent, combinations
 from lic_lab.entropy.model import EntropyModel
+from lic_lab.layers.swin import PatchMerging, WindowAttention
+from lic_lab.transforms.swin import Analysis
 
 # name -> top left of the crop
 PHOTOGRAPHS = {"astronaut": (60, 150), "chelsea": (20, 90), "coffee": (80, 130), "retina": (300, 300)}
@@ -34,20 +36,30 @@ def photograph(name: str, height: int, width: int) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float() / 255
 
 
+def outputs(g_a: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers that y grows with: the last one, and a linear path; of Swin's last stage all that add to its map."""
+    if isinstance(g_a, Analysis):
+        merging = max(k for k, layer in enumerate(g_a[-1]) if isinstance(layer, PatchMerging))
+        adding = [layer for block in g_a[-1][merging + 1 :] for layer in (block.attention.proj, block.mlp[-1])]
+        return [g_a[-1][merging].linear, *adding]
+    found = [g_a[-1]] if isinstance(g_a, torch.nn.Sequential) else [g_a.network[-1]]
+    return found + ([g_a.linear_path] if getattr(g_a, "linear_path", None) is not None else [])
+
+
 @lru_cache(maxsize=4)
 def lively(name: str, size: str = "small") -> Codec:
     """Random weights, ready to code. The latent deviates by 2 and sigma is about 1: there are outliers and escapes."""
     torch.manual_seed(len(name))
     codec = SharedLatent() if name == "shared" else registry.create(name, size)
     codec.eval()
-    outputs = [codec.g_a[-1]] if isinstance(codec.g_a, torch.nn.Sequential) else [codec.g_a.network[-1]]
-    outputs += [codec.g_a.linear_path] if getattr(codec.g_a, "linear_path", None) is not None else []
     with torch.no_grad():
         factor = 2 / codec.g_a(photograph("astronaut", 128, 128)).std()
-        for layer in outputs:
-            layer.weight *= factor
-            layer.bias *= factor
+        for layer in outputs(codec.g_a):
+            for p in layer.parameters():
+                p *= factor
         for context in codec.modules():  # a zero relative position bias would hide a wrong index
+            if isinstance(context, WindowAttention):
+                context.table.normal_()
             if hasattr(context, "relative"):
                 for bias in context.bias:
                     bias.normal_()

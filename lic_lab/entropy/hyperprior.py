@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,14 +40,16 @@ class Hyperprior(nn.Module):
     h_a, h_s : Module
     N : int
         Channels of z.
+    filters : sequence of int
+        Widths of the network that gives z's distributions.
     """
 
     stride = 4  # positions of y to a position of z, along each side
 
-    def __init__(self, h_a: nn.Module, h_s: nn.Module, N: int):
+    def __init__(self, h_a: nn.Module, h_s: nn.Module, N: int, filters: Sequence[int] = (3, 3, 3, 3)):
         super().__init__()
         self.h_a, self.h_s = h_a, h_s
-        self.bottleneck = EntropyBottleneck(N)
+        self.bottleneck = EntropyBottleneck(N, filters=tuple(filters))
 
     def forward(self, y: Tensor) -> Side:
         """Estimate: noise for the rate in training, rounded z for everything else."""

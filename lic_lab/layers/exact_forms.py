@@ -143,6 +143,33 @@ def _attend(weights: Tensor, values: Tensor) -> Tensor:
     return _settled(operand(weights, FINE + 1, FINE) @ operand(values))
 
 
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """What `attend` makes of softmax's weights, some (batch) of all (batch, heads, queries, keys) at a time."""
+    if dropout_p or is_causal or enable_gqa or (attn_mask is not None and not attn_mask.is_floating_point()):
+        raise InexactError("attention has an exact form with a mask of floats and no other option")
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    of_all = (*query.shape[:-1], key.shape[-2])
+    some = max(1, LARGE // math.prod(of_all[1:]))
+    masks = repeat(None) if attn_mask is None else attn_mask.expand(of_all).split(some)
+    out = []
+    for q, k, v, hidden in zip(query.split(some), key.split(some), value.split(some), masks, strict=False):
+        scores = _matmul(_elementwise(torch.mul, q, scale), k.mT)
+        if hidden is not None:
+            scores = _elementwise(torch.add, scores, hidden)
+        out.append(_attend(_softmax(scores, -1), v))
+    return torch.cat(out)
+
+
 # --- Search (`layers.nearest`) ---
 
 
@@ -350,6 +377,7 @@ FORMS: dict[str, Callable[..., Any]] = {
     "linear": _linear,
     "matmul": _matmul,
     "attend": _attend,
+    "scaled_dot_product_attention": _attention,
     "store": _store,
     "most_similar": _most_similar,
     "normalised": _normalised,

@@ -11,7 +11,8 @@ calls `analyse` and `synthesise`, and hands the `Geometry` from the one to the o
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -25,6 +26,8 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from lic_lab.codecs.geometry import WHOLE, Geometry
+from lic_lab.codecs.states import codec_said, difference, plain
+from lic_lab.codecs.weights import WeightsError
 from lic_lab.entropy.factorized import FactorizedEntropy
 from lic_lab.entropy.hyperprior import Hyperprior, Side
 from lic_lab.entropy.model import Coded, EntropyModel
@@ -32,6 +35,8 @@ from lic_lab.image import pad
 from lic_lab.layers.exact import exact
 from lic_lab.layers.memory import kept
 from lic_lab.layers.tap import tap
+
+RATE_POINT = ("quality", "lmbda", "digest", "loaded")  # attributes of a codec with shipped weights
 
 
 @contextmanager
@@ -93,6 +98,8 @@ class Codec(CompressionModel):
         The components that `name` stands for; `swap` leaves it as it is.
     quality, lmbda, digest : int, float, str or None
         Rate point and SHA-256 of the weights file; None without shipped weights.
+    loaded : str or None
+        `fingerprint` of the codec as it was loaded.
     """
 
     stride = 16  # pixels to a position of y, along each side
@@ -100,6 +107,7 @@ class Codec(CompressionModel):
     quality: int | None = None
     lmbda: float | None = None
     digest: str | None = None
+    loaded: str | None = None
 
     def __init__(
         self,
@@ -149,10 +157,9 @@ class Codec(CompressionModel):
         return x_hat
 
     @kept()
-    @torch.no_grad()
     def picture(self, y_hat: Tensor, geometry: Geometry) -> Tensor:
         """x_hat (B, 3, H, W) in [0, 1] as a decoder shows it: in exact arithmetic, so the same everywhere."""
-        with exact():
+        with undisturbed(self), exact():
             x_hat = self.synthesise(y_hat.double(), geometry)
         return x_hat.clamp(0, 1).float()
 
@@ -223,15 +230,29 @@ class Codec(CompressionModel):
         return 1 if self.hyperprior is None else 2
 
     @kept()
-    @torch.no_grad()
     def encode(self, x: Tensor) -> CodedImage:
         """Code one image (1, 3, H, W).
 
         Everything that a decoder repeats is computed in exact arithmetic, so that it decodes the same symbols on any
         machine (see `lic_lab.layers.exact`). What only the encoder does, g_a and h_a, is not.
+
+        Raises
+        ------
+        RuntimeError
+            When the coder's tables are missing, because `update` has not run.
+        ValueError
+            For images of the wrong shape, and when the image or the weights are not finite.
         """
         self._check_updated()
+        with undisturbed(self):
+            return self._encode(x)
+
+    def _encode(self, x: Tensor) -> CodedImage:
         y, geometry = self.analyse(x)
+        if not y.isfinite().all():
+            raise ValueError(
+                f"{self.name} makes numbers that are not finite of this image: it, or the weights, are not"
+            )
         if self.hyperprior is None:
             strings, y_hat = self.entropy.compress(y, y[:, :0])
             return CodedImage((strings[0],), geometry, y_hat)
@@ -241,15 +262,15 @@ class Codec(CompressionModel):
         return CodedImage((y_strings[0], z_strings[0]), geometry, y_hat)
 
     @kept()
-    @torch.no_grad()
     def decode(self, strings: Sequence[bytes], geometry: Geometry) -> Tensor:
         """The refined latent y_hat (1, M, h, w), bit by bit the encoder's, from the strings of one image."""
         self._check_updated()
-        if self.hyperprior is None:
-            weight = next(self.parameters())
-            return self.entropy.decompress([strings[0]], weight.new_empty(1, 0, *geometry.latent))
-        hyper = self.hyperprior.decompress([strings[1]], geometry.latent)
-        return self.entropy.decompress([strings[0]], hyper)
+        with undisturbed(self):
+            if self.hyperprior is None:
+                weight = next(self.parameters())
+                return self.entropy.decompress([strings[0]], weight.new_empty(1, 0, *geometry.latent))
+            hyper = self.hyperprior.decompress([strings[1]], geometry.latent)
+            return self.entropy.decompress([strings[0]], hyper)
 
     # ------------------------------------------------------------------ making and swapping
 
@@ -260,12 +281,95 @@ class Codec(CompressionModel):
         return make(**cls.SIZES[size])
 
     @classmethod
-    def from_state_dict(cls, state_dict: dict[str, Tensor]) -> Codec:
-        """The codec whose size fits `state_dict`, with these weights."""
+    def from_state_dict(cls, state_dict: Mapping[str, Any]) -> Codec:
+        """The codec whose size fits `state_dict`, with these weights.
+
+        Parameters
+        ----------
+        state_dict : mapping
+            As `state_dict` gives it, or as `lic_lab.codecs.states.plain` takes it. Where torch's metadata has survived,
+            as it does in torch.save, the codec also has its name, components, rate point and digest again.
+
+        Raises
+        ------
+        WeightsError
+            When they are not weights of this class; the message says what is missing or unknown.
+        """
+        state = plain(state_dict)
+        try:
+            codec = cls._shaped(state)
+        except KeyError as error:
+            raise WeightsError(
+                f"these are no weights of {cls.__name__}: they have no {error.args[0]}{_whose(state)}"
+            ) from None
+        except (IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise WeightsError(
+                f"these are no weights of {cls.__name__}: it can't be built in their shapes ({error}){_whose(state)}"
+            ) from None
+        if words := difference(codec.state_dict(), state, [key for key, _ in codec._tables()]):
+            raise WeightsError(f"these are no weights of {cls.__name__}: {words}{_whose(state)}")
+        codec.load_state_dict(state)
+        said = codec_said(state)
+        return codec if said is None else codec._as_saved(said, cls)
+
+    @classmethod
+    def _shaped(cls, state: Mapping[str, Tensor]) -> Codec:
+        """A codec for weights of these shapes."""
         make: Callable[..., Codec] = cls
-        codec = make(**cls.dimensions(state_dict))
-        codec.load_state_dict(state_dict)
+        return make(**cls.dimensions(dict(state)))
+
+    def _as_saved(self, said: Mapping[str, Any], asked: type[Codec]) -> Codec:
+        """The codec that a state dict says it is of, unless another published system was asked for by its class."""
+        codec = self
+        if said["name"] == self.name or type(self) is asked:
+            codec = self.swap(**said["own"]).called(said["name"]).swap(**said["combination"])
+        codec.quality, codec.lmbda, codec.digest, codec.loaded = (said[key] for key in RATE_POINT)
         return codec
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As torch's. Its metadata, which torch.save keeps, says what codec it is of."""
+        state = super().state_dict(*args, **kwargs)
+        prefix = kwargs.get("prefix", args[1] if len(args) > 1 else "")
+        said = {"name": self.name, "own": self.own, "combination": self.combination}
+        said |= {key: getattr(self, key) for key in RATE_POINT}
+        getattr(state, "_metadata", {}).setdefault(prefix[:-1], {})["codec"] = said
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
+        """As CompressAI's, of whatever `lic_lab.codecs.states.plain` takes; the coder's tables come in any length.
+
+        Raises
+        ------
+        RuntimeError
+            torch's, when weights are missing, unknown or of another shape.
+        """
+        state = plain(state_dict)
+        for key, table in self._tables():
+            if key not in state and any(name.startswith(key.rpartition(".")[0]) for name in state):
+                state[key] = table.new_empty(0)  # CompressAI wants one; `update` has to run, as of new weights
+            if key in state and state[key].shape != table.shape:
+                table.resize_(state[key].shape)
+        return super().load_state_dict(state, strict=strict)
+
+    def _tables(self) -> Iterator[tuple[str, Tensor]]:
+        """The coder's tables of the entropy bottlenecks."""
+        for name, module in self.named_modules():
+            if isinstance(module, EntropyBottleneck):
+                for table in ("_offset", "_quantized_cdf", "_cdf_length"):
+                    yield f"{name}.{table}", getattr(module, table)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights as they are now, and of what they are the weights of. It takes 1 ms per MB.
+
+        Numbers are looked at, since torch's count of changes misses some: a fused optimizer's step, `.data`, NumPy's.
+        """
+        found = hashlib.sha256()
+        for name, module in self.named_modules():
+            found.update(f"{name} {type(module).__qualname__}\n".encode())
+        for name, value in self.state_dict().items():
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return found.hexdigest()
 
     @classmethod
     def dimensions(cls, state_dict: dict[str, Tensor]) -> dict[str, int]:
@@ -320,7 +424,23 @@ class Codec(CompressionModel):
             raise ValueError(f"images have shape {tuple(x.shape)}; give (B, 3, H, W) in [0, 1]")
         if not x.numel():
             raise ValueError(f"images have shape {tuple(x.shape)}, which holds no pixel; give (B, 3, H, W) in [0, 1]")
+        weight = next(self.g_a.parameters(), x)
+        if weight.element_size() < 4:
+            raise ValueError(
+                f"{self.name} has weights in {str(weight.dtype)[6:]}, too coarse for probabilities: call codec.float() "
+                "or lab.load for weights that were never rounded; for speed there is torch.autocast"
+            )
+        if not x.is_floating_point():
+            raise ValueError(f"images are {str(x.dtype)[6:]}; give floats in [0, 1]")
+        x = x.to(weight.device, weight.dtype)
         return x.contiguous()  # channels-last input corrupts the heap inside torch 2.15's CPU convolutions
+
+
+def _whose(state: Mapping[str, Tensor]) -> str:
+    """What else the weights may be of, to end an error with."""
+    if any(key.startswith(("entropy_bottleneck.", "gaussian_conditional.")) for key in state):
+        return ". They have the names of a CompressAI model: load them with its class, and give that to lab.trace"
+    return f". They begin with {next(iter(state))}" if state else ""
 
 
 @dataclass(frozen=True)

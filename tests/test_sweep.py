@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 import weakref
@@ -392,7 +393,8 @@ def test_memory_does_not_grow_with_the_rows_of_the_table(tmp_path, monkeypatch):
 
 def test_a_folder_is_walked_one_entry_at_a_time(tmp_path, monkeypatch):
     (tmp_path / "a" / "b").mkdir(parents=True)
-    for name in ("1.png", "a/2.JPG", "a/b/3.webp", "a/notes.txt", "4.csv"):
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    for name in ("1.png", "a/2.JPG", "a/b/3.webp", "a/notes.txt", "4.csv", "._1.png", ".ipynb_checkpoints/1.png"):
         (tmp_path / name).touch()
     (tmp_path / "a" / "round").symlink_to(tmp_path, target_is_directory=True)
     found = sorted(str(path.relative_to(tmp_path)) for path in sweep.walk([tmp_path]))
@@ -602,6 +604,126 @@ def test_the_newest_rows_are_in_the_working_table(tmp_path):
     assert results.newest(tmp_path / "r.sqlite") == tmp_path / "r.sqlite"
 
 
+def killed(output, jobs):
+    """A sweep that measured these jobs into `output` after it was written last, and was killed."""
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_sweep import Job, Store, results, row_of
+store = Store({str(results.working(output))!r})
+store.add(row_of(Job(*job)) for job in {jobs!r})
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 9
+    assert results._log(results.working(output)).stat().st_size
+
+
+def test_a_killed_sweep_reads_the_same_by_every_command_and_reading_leaves_nothing(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "r.csv"
+    with Store(results.working(output)) as store:
+        store.add(row_of(Job("jpeg", f"quality={q}", "d", "i", "h")) | {"bpp": q, "psnr": 10 * q} for q in (1, 2, 3))
+        store.export(output)
+    killed(output, [("webp", f"quality={q}", "d", "i", "h") for q in (1, 2)])
+    there = sorted(path.name for path in tmp_path.iterdir())
+    before, connect = results.working(output).read_bytes(), sqlite3.connect
+
+    def refused(name, *args, **options):
+        if str(tmp_path) in str(name):
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(name, *args, **options)
+
+    for writable in (False, True):
+        with monkeypatch.context() as patch:
+            if not writable:  # as where the user may not write: SQLite then can't read either
+                patch.setattr(sqlite3, "connect", refused)
+            assert set(results.means(output)["codec"]) == set(results.means(f"{output}.sqlite")["codec"])
+            assert set(results.means(output)["codec"]) == {"jpeg", "webp"}
+            assert cli.main(["evaluate", "--summary", "-o", str(output), "--json"]) == 0
+            out, err = capsys.readouterr()
+            assert {row["codec"] for row in json.loads(out)} == {"jpeg", "webp"}
+            assert "r.csv.sqlite is read" in err
+            assert cli.main(["bdrate", str(output), "--anchor", "jpeg", "--test", "webp"]) == 2
+            assert "the test does not rise" in capsys.readouterr().err  # it is found
+        if not writable:
+            assert sorted(path.name for path in tmp_path.iterdir()) == there
+            assert results.working(output).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.csv.sqlite"]
+    output.write_text(output.read_text().replace("jpeg", "mine"))  # by hand, and later
+    assert set(results.means(output)["codec"]) == {"mine"}
+
+
+def test_two_sweeps_that_end_at_the_same_time_export_the_rows_of_both(tmp_path, monkeypatch):
+    """The first to export is the slower one."""
+    output, write, started = tmp_path / "r.csv", results._write_csv, threading.Event()
+
+    def slow(rows, path):
+        first = not started.is_set()
+        started.set()
+        write(rows, path)
+        if first:
+            time.sleep(0.3)
+
+    monkeypatch.setattr(results, "_write_csv", slow)
+
+    def one():
+        with Store(results.working(output)) as store:
+            store.add([row_of(Job("a", "b", "c", "d", "e"))])
+            store.export(output)
+
+    thread = threading.Thread(target=one)
+    thread.start()
+    started.wait()
+    with Store(results.working(output)) as store:
+        store.add([row_of(Job("f", "g", "h", "i", "j"))])
+        store.export(output)
+    thread.join()
+    assert sorted(pd.read_csv(output)["codec"]) == ["a", "f"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.csv", "r.csv.sqlite"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other limits")
+def test_a_full_disk_is_told_with_the_file_and_keeps_what_was_there(tmp_path):
+    table, output = tmp_path / "r.csv.sqlite", tmp_path / "r.csv"
+    output.write_text("before")
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_sweep import Job, Store, row_of
+def rows(name, count):
+    return (row_of(Job("c", "q", "d", "i", f"{{name}} {{i:050}}")) for i in range(count))
+with Store({str(table)!r}) as store:
+    store.add(rows("before", 900))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    for what in (lambda: store.export({str(output)!r}), lambda: store.add(rows("after", 5000))):
+        try:
+            what()
+        except (OSError, ValueError) as error:
+            print(getattr(error, "filename", None) or error)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    first, second = found.stdout.splitlines()
+    assert first == str(output)
+    assert f"{table} can't be used as a table" in second
+    assert output.read_text() == "before"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert results.means(table).loc[0, "images"] == 900
+
+
+def test_a_relative_path_starts_in_the_caller_s_folder(images, points, tmp_path, monkeypatch):
+    """Whoever runs the job may be in another one."""
+
+    def elsewhere(job):
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            return measure(job)
+
+    monkeypatch.chdir(images)
+    with Store(tmp_path / "r.sqlite") as store:
+        sweep.sweep(points[:1], ["00.png"], store, lambda: Here(elsewhere), 2)
+        (row,) = store.rows()
+    assert row["image"] == "00.png"
+
+
 def test_two_sweeps_may_make_the_same_table(tmp_path, monkeypatch):
     """One makes it after the other found none."""
     path, statements = tmp_path / "r.sqlite", []
@@ -710,6 +832,23 @@ def test_mistakes_are_told_before_anything_starts(untrained_weights, images, tmp
         assert message in said.err
     assert (tmp_path / "mine.csv").read_text() == "precious"
     assert not (tmp_path / "r.csv").exists()
+
+
+def test_nothing_measured_is_a_failure_and_conversions_are_told(here, images, tmp_path, capsys):
+    output, broken, grey = tmp_path / "r.csv", tmp_path / "broken.png", tmp_path / "grey.png"
+    broken.write_text("no image")
+    argv = ["evaluate", str(broken), "-c", "jpeg:quality=30", "-o", str(output)]
+    assert cli.main(argv) == 2
+    said = capsys.readouterr()
+    assert "broken.png" in said.err and said.err.splitlines()[-1].endswith("nothing was measured: all 1 results failed")
+    assert not said.out and not output.exists()
+    assert cli.main(["evaluate", "--summary", "-o", str(output)]) == 2
+    assert "has no results" in capsys.readouterr().err
+    Image.open(images / "00.png").convert("L").save(grey)
+    assert cli.main([*argv[:2], str(grey), *argv[2:]]) == 0
+    said = capsys.readouterr()
+    assert f"converted: {grey} was grey" in said.err and "broken.png" in said.err and "quality=30" in said.out
+    assert cli.main(argv) == 2  # none of what was asked for now
 
 
 @pytest.mark.slow

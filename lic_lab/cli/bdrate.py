@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lic_lab.cli.console import add_json, at_work, codec_name, note, print_json, print_table, say
+from lic_lab.cli.console import add_json, at_work, codec_name, measured, note, print_json, print_table, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,9 +146,7 @@ def _curves(args: argparse.Namespace) -> tuple[_Curve, list[_Curve], dict[str, s
 
 def _results(args: argparse.Namespace) -> pd.DataFrame:
     """Means of a sweep, in which a codec with swapped components has a name of its own: "mlic+:local=stacked"."""
-    from lic_lab.evaluation import results
-
-    found = results.means(args.results)
+    found = measured(args, args.results)
     swapped = found["configuration"].str.extract(r"^q=\d+,(.+)$", expand=False)
     return found.assign(codec=found["codec"].where(swapped.isna(), found["codec"] + ":" + swapped))
 

@@ -172,6 +172,19 @@ def shared_data(name: str, instead: str) -> Path:
     return path
 
 
+def measured(args: argparse.Namespace, path: str) -> Any:
+    """Means of a sweep's table, one row per codec and configuration; told where they are not those of the file."""
+    from lic_lab.evaluation import results
+
+    found = results.means(path)
+    if found.empty:
+        raise ValueError(f"{path} has no results; let `lic-lab evaluate` measure something into it")
+    newest = results.newest(path)
+    if newest != Path(path) and Path(path).exists():
+        note(args, f"{newest} is read, which was changed after {path}")
+    return found
+
+
 def note(args: argparse.Namespace, words: str) -> None:
     """Tell something beside the results, on stderr."""
     print(f"lic-lab {args.command}: {words}", file=sys.stderr)

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lic_lab.cli.console import Parser, add_json, at_work, positive, print_json, print_table, shared_data
+from lic_lab.cli.console import Parser, add_json, at_work, measured, positive, print_json, print_table, shared_data
+from lic_lab.files import check_output
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -71,26 +72,29 @@ def _evaluate(args: argparse.Namespace) -> None:
     with at_work("loading"):
         from lic_lab.evaluation import results
     if args.summary:
-        _show(results.means(results.newest(args.output)), args.json)
+        _show(measured(args, args.output), args.json)
         return
     working = results.working(args.output)
-    points = _points(args)
+    check_output(args.output, *args.images)
     given: list[str | Path] = args.images or [shared_data("kodak", "images")]
-    total = len(points) * _count(given)
+    if not args.codec:
+        raise ValueError("which codecs? Give --codec, for example --codec mlic+ --codec jpeg")
+    images = _count(given)
+    points = _points(args)
     with results.Store(working) as store:
         try:
-            _sweep(args, points, given, store, total)
+            failed = _sweep(args, points, given, store, len(points) * images)
         finally:  # interrupted too: the table has what was measured
-            if working != Path(args.output):
+            if working != Path(args.output) and len(store):
                 store.export(args.output)
-        _show(store.means(), args.json)
         _tell_errors(store)
+        if failed == len(points) * images:
+            raise ValueError(f"nothing was measured: all {failed} results failed")
+        _show(store.means(), args.json)
 
 
 def _points(args: argparse.Namespace) -> list[Point]:
     """The coders that are asked for; whatever one of them lacks is told here, before anything starts."""
-    if not args.codec:
-        raise ValueError("which codecs? Give --codec, for example --codec mlic+ --codec jpeg")
     with at_work("loading codecs"):
         from lic_lab.evaluation.classical import CLASSICAL
         from lic_lab.evaluation.coders import configurations, point
@@ -130,9 +134,8 @@ def _count(given: Sequence[str | Path]) -> int:
     return count
 
 
-def _sweep(
-    args: argparse.Namespace, points: list[Point], given: Sequence[str | Path], store: Store, total: int
-) -> None:
+def _sweep(args: argparse.Namespace, points: list[Point], given: Sequence[str | Path], store: Store, total: int) -> int:
+    """Number of results that failed."""
     from tqdm import tqdm
 
     from lic_lab.evaluation.sweep import sweep, walk
@@ -148,6 +151,7 @@ def _sweep(
             bar.update(finished)
 
         sweep(points, walk(given), store, executor, in_flight, progress)
+    return failures
 
 
 @contextmanager
@@ -191,6 +195,11 @@ def _show(means: DataFrame, as_json: bool) -> None:
 
 
 def _tell_errors(store: Store) -> None:
+    converted = store.converted(4)
+    for image, notes in converted[:3]:
+        print(f"converted: {image} was {notes}", file=sys.stderr)
+    if converted[3:]:
+        print("and others", file=sys.stderr)
     failures = store.failures(4)
     for image, reason, times in failures[:3]:
         print(f"failed: {image}{f', {times} times' if times > 1 else ''}: {reason}", file=sys.stderr)

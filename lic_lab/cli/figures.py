@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lic_lab.cli.console import Parser, at_work, codec_name, say
+from lic_lab.cli.console import Parser, at_work, codec_name, measured, say
+from lic_lab.files import written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +132,7 @@ def _measured(args: argparse.Namespace, dataset: str) -> dict[str, list[Curve]]:
     metrics = [METRICS[metric] for metric in dict.fromkeys(args.metric)]
     if not args.results:
         return {metric: [] for metric in metrics}
-    means = _means(args.results)
+    means = _means(args)
     if dataset:
         _check_images(means, dataset)
     return {metric: measured_curves(means, metric) for metric in metrics}
@@ -152,16 +153,11 @@ def _published(codecs: list[str], dataset: str, metric: str, measured: list[Curv
     return found
 
 
-def _means(files: list[str]) -> pd.DataFrame:
+def _means(args: argparse.Namespace) -> pd.DataFrame:
     import pandas as pd
 
-    from lic_lab.evaluation.results import means
-
-    tables = {path: means(path) for path in files}
-    for path, table in tables.items():
-        if table.empty:
-            raise ValueError(f"{path} has no results; let `lic-lab evaluate` measure something into it")
-    found = pd.concat([tables[path] for path in files], ignore_index=True)
+    tables = {path: measured(args, path) for path in args.results}
+    found = pd.concat(tables.values(), ignore_index=True)
     key = ["codec", "configuration"]
     if (again := found[found.duplicated(key)]).shape[0]:
         row = again.iloc[0]
@@ -242,7 +238,8 @@ def _draw(
     for style, ending in (("latex", "tex"), ("markdown", "md")):
         if any(key.startswith("bd_rate") for row in rows for key in row):
             path = folder / f"bd_rate.{ending}"
-            path.write_text(figures.bd_rate_table(rows, _over(anchors), style, title), encoding="utf-8")
+            with written(path) as new:
+                new.write_text(figures.bd_rate_table(rows, _over(anchors), style, title), encoding="utf-8")
             say(path)
     costly = [row for row in rows if row.get("bd_rate_percent") is not None and row.get("parameters")]
     if costly:
@@ -275,7 +272,8 @@ def _comparable(curves: list[Curve], anchor: Curve) -> list[Curve]:
 def _save(args: argparse.Namespace, stem: Path, figure: Figure) -> None:
     for ending in args.format:
         path = stem.with_name(f"{stem.name}.{ending}")
-        figure.savefig(path)
+        with written(path) as new:
+            figure.savefig(new)
         say(path)
 
 

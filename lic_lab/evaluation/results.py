@@ -1,16 +1,20 @@
 """The table of a sweep: one row per codec, configuration and image, kept in SQLite and handed on as CSV or Parquet.
 
 SQLite is the working table: each row is safe as soon as it is written, whatever happens to the process, and a key tells
-what is done. Nothing here holds more than a batch of rows in memory.
+what is done. Several sweeps may write to one table at the same time. Nothing here holds more than a batch of rows in
+memory.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import cache
 from hashlib import blake2b
 from itertools import islice
@@ -20,6 +24,7 @@ from typing import Any, Self
 import pandas as pd
 
 from lic_lab.evaluation.quality import ms_ssim_db, psnr_of_mean_mse
+from lic_lab.files import written
 
 COLUMNS = {  # of the table, with their types in SQLite
     "codec": "TEXT NOT NULL",
@@ -50,6 +55,7 @@ DATABASES = (".sqlite", ".sqlite3", ".db")
 FORMATS = (".csv", ".parquet", *DATABASES)
 APPLICATION = 0x4C494372  # "LICr" in the file's header: tells our tables from other people's databases
 BATCH = 10_000  # rows
+WAIT = 300.0  # seconds for another process that writes to the same table, or exports it
 ROUNDED = 1.001  # an MS-SSIM up to here is 1: there are tables with what float32 found in flat images
 
 Row = dict[str, Any]
@@ -65,7 +71,7 @@ class Store:
     Raises
     ------
     ValueError
-        When the file is something else.
+        When the file is something else, or can't be written to; so do all methods.
     """
 
     def __init__(self, path: str | Path):
@@ -74,10 +80,8 @@ class Store:
             raise FileNotFoundError(
                 f"there is no folder {self.path.parent} to write {self.path.name} to; make it first"
             )
-        try:
+        with _told(path, "; give another name"):
             self._db = _connected(self.path)
-        except sqlite3.DatabaseError as error:
-            raise ValueError(f"{path} can't be used as a table of results ({error}); give another name") from None
 
     def __enter__(self) -> Self:
         return self
@@ -92,15 +96,17 @@ class Store:
     def has(self, codec: str, configuration: str, digest: str, image_hash: str) -> bool:
         """Whether this is measured."""
         where = "codec = ? AND configuration = ? AND digest = ? AND image_hash = ?"
-        found = self._db.execute(f"SELECT 1 FROM results WHERE {where}", (codec, configuration, digest, image_hash))
-        return found.fetchone() is not None
+        with _told(self.path):
+            found = self._db.execute(f"SELECT 1 FROM results WHERE {where}", (codec, configuration, digest, image_hash))
+            return found.fetchone() is not None
 
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows, and those that have a ``reason`` to the errors; all of them, or none when interrupted.
 
-        A row takes the place of one with the same key; a success takes that of the failure before it.
+        A row takes the place of one with the same key; a success takes that of the failure before it. ``notes`` of a
+        row are kept while this is open, see `converted`.
         """
-        with self._db:
+        with _told(self.path), self._db:
             for row in rows:
                 if "reason" in row:
                     self._db.execute(_insert("errors", FAILURE), row)
@@ -110,6 +116,8 @@ class Store:
                 same = "codec = :codec AND configuration = :configuration AND digest = :digest AND image = :image"
                 self._db.execute(f"DELETE FROM errors WHERE {same}", row)
                 self._db.execute(f"DELETE FROM failed WHERE {same}", row)
+                if row.get("notes"):
+                    self._db.execute(_insert("converted", ("image", "notes")), row)
 
     def __len__(self) -> int:
         return int(self._db.execute("SELECT COUNT(*) FROM results").fetchone()[0])
@@ -129,25 +137,35 @@ class Store:
         query = "SELECT image, reason, COUNT(*) FROM failed GROUP BY image, reason ORDER BY image LIMIT ?"
         return self._db.execute(query, (most,)).fetchall()
 
+    def converted(self, most: int) -> list[tuple[str, str]]:
+        """The first images that were measured since this was opened and are not as they are in their files, and how."""
+        return self._db.execute("SELECT image, notes FROM converted ORDER BY image LIMIT ?", (most,)).fetchall()
+
     def means(self) -> pd.DataFrame:
         """See `means`."""
-        averages = ", ".join(f"CASE WHEN COUNT({name}) = COUNT(*) THEN AVG({name}) END" for name in AVERAGED)
-        group = ", ".join(CODER)
-        found = self._db.execute(
-            f"SELECT {group}, COUNT(*), image_set(image_hash), {averages} FROM results GROUP BY {group}"
-        )
-        return _finished(pd.DataFrame(found.fetchall(), columns=FOUND))
+        with _told(self.path):
+            return _means(self._db)
 
     def export(self, path: str | Path) -> None:
-        """Write all rows to a CSV or Parquet file by its name's ending, as a whole or not at all."""
+        """Write all rows to a CSV or Parquet file by its name's ending, as a whole or not at all.
+
+        Nobody else writes to the table meanwhile, so that of two sweeps that end at the same time the second exports
+        the rows of both.
+        """
         path = Path(path)
-        part = path.with_name(f"{path.name}.part")
-        (_write_parquet if _format(path) == ".parquet" else _write_csv)(self.rows(), part)
-        os.replace(part, path)
+        write = _write_parquet if _format(path) == ".parquet" else _write_csv
+        with _told(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                with written(path) as new:
+                    write(self.rows(), new)
+                    os.utime(new, ns=(_changed(self.path),) * 2)  # later ones are of who changed it, see `newest`
+            finally:
+                self._db.rollback()
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=60)  # seconds to wait for another sweep that writes here too
+    db = sqlite3.connect(path, timeout=WAIT)
     try:
         if not _is_ours(db):
             with db:
@@ -157,11 +175,65 @@ def _connected(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")  # readers and another writer go on while rows are added
         db.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing
         db.execute(f"CREATE TEMPORARY TABLE failed {ERRORS}")  # of `errors`, those since this was opened
-        db.create_aggregate("image_set", 1, _ImageSet)  # type: ignore[arg-type]  # typeshed's aggregates are of numbers
+        db.execute("CREATE TEMPORARY TABLE converted (image TEXT PRIMARY KEY, notes TEXT)")
     except BaseException:
         db.close()
         raise
     return db
+
+
+@contextmanager
+def _told(path: str | Path, remedy: str = "") -> Iterator[None]:
+    """What SQLite says names no file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ValueError(f"{path} can't be used as a table of results ({error}){remedy}") from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The table, for those who may not write: SQLite itself writes beside a table that it reads, so where it can't, a
+    copy is read.
+    """
+    try:
+        db = _opened(path)
+    except sqlite3.OperationalError:
+        with tempfile.TemporaryDirectory(prefix="lic_lab_") as folder:
+            copy = Path(folder) / "table"
+            shutil.copyfile(path, copy)
+            if (log := _log(path)).exists():  # rows that a killed sweep left there
+                shutil.copyfile(log, _log(copy))
+            with closing(_opened(copy)) as db:
+                yield db
+        return
+    with closing(db):
+        yield db
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """A table that is there. It is opened as if to write, or what SQLite put beside it would stay there."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAIT)
+    try:
+        if not _is_ours(db):
+            raise sqlite3.DatabaseError("it has other tables, or none")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _log(path: Path) -> Path:
+    """SQLite's log of what is not in the table's file yet."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _means(db: sqlite3.Connection) -> pd.DataFrame:
+    db.create_aggregate("image_set", 1, _ImageSet)  # type: ignore[arg-type]  # typeshed's aggregates are of numbers
+    averages = ", ".join(f"CASE WHEN COUNT({name}) = COUNT(*) THEN AVG({name}) END" for name in AVERAGED)
+    group = ", ".join(CODER)
+    found = db.execute(f"SELECT {group}, COUNT(*), image_set(image_hash), {averages} FROM results GROUP BY {group}")
+    return _finished(pd.DataFrame(found.fetchall(), columns=FOUND))
 
 
 def _is_ours(db: sqlite3.Connection) -> bool:
@@ -216,13 +288,27 @@ def working(output: str | Path) -> Path:
 
 
 def newest(output: str | Path) -> Path:
-    """Which file has an output's newest rows: the working table if it is there, else the output.
+    """Which file has an output's newest rows: the working table, or the output itself if that was changed later.
 
-    While a sweep runs and after it was killed, the CSV or Parquet file is behind, or not there yet.
+    While a sweep runs and after it was killed, the CSV or Parquet file is behind, or not there yet. One that somebody
+    changed since it was written is what they mean.
     """
     output = Path(output)
     beside = _beside(output)
-    return beside if beside.is_file() else output
+    return output if not beside.is_file() or _changed(output) > _changed(beside) else beside
+
+
+def _changed(path: Path) -> int:
+    """When a file, or the table in it, was changed, in nanoseconds; -1 without it."""
+    times = [-1]
+    for file in (path, _log(path)):
+        try:
+            found = file.stat()
+        except OSError:
+            continue
+        if found.st_size or file == path:  # whoever reads a table makes an empty log
+            times.append(found.st_mtime_ns)
+    return max(times)
 
 
 def _beside(output: Path) -> Path:
@@ -235,7 +321,8 @@ def means(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        CSV, Parquet or SQLite, told by its ending; read in batches.
+        CSV, Parquet or SQLite, told by its ending; read in batches. Of a sweep that was killed, or still runs, what is
+        read is the working table (`newest`). No permission to write is needed.
 
     Returns
     -------
@@ -250,13 +337,15 @@ def means(path: str | Path) -> pd.DataFrame:
     FileNotFoundError, ValueError
         When there is no such file, or it is not a sweep's.
     """
-    path = Path(path)
+    path = newest(path)
     kind = _format(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give a file that lic-lab evaluate wrote")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; `lic-lab evaluate -o {path}` makes one")
     if kind in DATABASES:
-        with Store(path) as store:
-            return store.means()
+        with _told(path, "; give a file that lic-lab evaluate wrote"), _reading(path) as db:
+            return _means(db)
     total = pd.DataFrame()
     sets: defaultdict[tuple[str, ...], _ImageSet] = defaultdict(_ImageSet)
     for batch in _batches(path, kind):
@@ -296,16 +385,19 @@ def _format(path: Path) -> str:
 
 
 def _batches(path: Path, kind: str) -> Iterator[pd.DataFrame]:
-    if kind == ".parquet":
-        import pyarrow.parquet as pq
-
-        yield from (batch.to_pandas() for batch in pq.ParquetFile(path).iter_batches(BATCH))
-        return
     texts = {name: str for name, kind in COLUMNS.items() if kind.startswith("TEXT")}
     try:
-        yield from pd.read_csv(path, dtype=texts, chunksize=BATCH)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} can't be read as CSV ({error}); give a file that lic-lab evaluate wrote") from None
+        if kind == ".parquet":
+            import pyarrow.parquet as pq
+
+            with pq.ParquetFile(path) as file:
+                yield from (batch.to_pandas() for batch in file.iter_batches(BATCH))
+        else:
+            yield from pd.read_csv(path, dtype=texts, chunksize=BATCH)
+    except ValueError as error:  # pandas', pyarrow's and that of text that is no UTF-8
+        raise ValueError(
+            f"{path} can't be read as {kind[1:].upper()} ({error}); give a file that lic-lab evaluate wrote"
+        ) from None
 
 
 def _numbers(column: pd.Series, path: Path) -> pd.Series:

@@ -58,6 +58,8 @@ class Job:
         Path, and SHA-256 of the file's bytes.
     attempts : int
         How often the process died that ran it, or that it waited for.
+    folder : str
+        Where a relative path starts: whoever runs the job may be elsewhere.
     """
 
     codec: str
@@ -66,6 +68,12 @@ class Job:
     image: str
     image_hash: str
     attempts: int = 0
+    folder: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where the image is."""
+        return os.path.join(self.folder, self.image)
 
     def failed(self, reason: str) -> Row:
         """The row of the table of errors."""
@@ -169,6 +177,7 @@ def _jobs(
     points: list[Point], images: Iterable[str | Path], store: Store, progress: Callable[[int, int], None]
 ) -> Iterator[Job]:
     """What is not in the store yet. All points of an image follow each other, so its file is read from memory."""
+    here = os.getcwd()
     for image in images:
         try:
             image_hash = fingerprint(image)
@@ -181,7 +190,7 @@ def _jobs(
             if store.has(point.name, point.configuration, point.digest, image_hash):
                 progress(1, 0)
             else:
-                yield Job(point.name, point.configuration, point.digest, str(image), image_hash)
+                yield Job(point.name, point.configuration, point.digest, str(image), image_hash, folder=here)
 
 
 def _submit(pool: Executor, job: Job) -> Future[Row]:
@@ -222,7 +231,7 @@ def _outcome(done: dict[Future[Row], Job]) -> tuple[list[Row], list[Job]]:
 
 
 def measure(job: Job) -> Row:
-    """The row of one job, or that of the table of errors with the ``reason``.
+    """The row of one job, and ``notes`` on how its image was converted; or that of the table of errors with ``reason``.
 
     Raises
     ------
@@ -252,11 +261,12 @@ def _coder(name: str, configuration: str) -> tuple[Coder, str]:
 def _measured(built: Coder, job: Job) -> Row:
     import torch
 
-    from lic_lab.image import read_image, to_uint8
+    from lic_lab.image import read, to_uint8
 
-    if fingerprint(job.image) != job.image_hash:
+    if fingerprint(job.path) != job.image_hash:
         raise ValueError(f"{job.image} is another file on {platform.node()}, or was changed: run this again")
-    pixels = to_uint8(read_image(job.image))
+    picture = read(job.path)
+    pixels = to_uint8(picture.x)
     _forget_peak()
     start = time.perf_counter()
     strings = built.encode(pixels)
@@ -277,6 +287,7 @@ def _measured(built: Coder, job: Job) -> Row:
         "peak_memory_mb": memory / 1e6,
         "host": platform.node(),
         "version": lic_lab.__version__,
+        **({"notes": "; ".join(picture.notes)} if picture.notes else {}),
     }
 
 
@@ -308,6 +319,8 @@ def peak_memory() -> int:
 def walk(given: Iterable[str | Path]) -> Iterator[Path]:
     """Files as given, and the images in folders and the folders below them, in the file system's order, one at a time.
 
+    What is hidden (Apple's ``._a.png``, Jupyter's ``.ipynb_checkpoints``) is passed over.
+
     Raises
     ------
     FileNotFoundError
@@ -328,6 +341,8 @@ def walk(given: Iterable[str | Path]) -> Iterator[Path]:
 def _inside(folder: Path, endings: set[str]) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name.startswith("."):
+                continue
             if entry.is_dir(follow_symlinks=False):  # a link could lead round in circles
                 yield from _inside(Path(entry), endings)
             elif os.path.splitext(entry.name)[1].lower() in endings:

@@ -1,27 +1,20 @@
-"""Traces: they agree with forward, sum up, and CompressAI's own models are traced as they are."""
+"""Traces: they agree with forward, sum up, and depend on nothing but the codec and the picture."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-from compressai.models import (
-    Cheng2020Anchor,
-    CompressionModel,
-    FactorizedPrior,
-    JointAutoregressiveHierarchicalPriors,
-    MeanScaleHyperprior,
-    ScaleHyperprior,
-)
+from compressai.models import FactorizedPrior, JointAutoregressiveHierarchicalPriors
 from laws import lively
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
-from torch import Tensor
+from torch import Tensor, nn
 
 import lic_lab as lab
 from lic_lab import figures
@@ -110,94 +103,142 @@ def test_a_codec_that_shrinks_its_picture_is_traced_as_it_codes() -> None:
     assert even.geometry.cell == (32, 32) and drawn.get_extent() == [0, 16 * 32, 13 * 32, 0]
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: FactorizedPrior(16, 24),
-        lambda: ScaleHyperprior(16, 24),
-        lambda: MeanScaleHyperprior(16, 24),
-        lambda: JointAutoregressiveHierarchicalPriors(24, 24),
-        lambda: Cheng2020Anchor(24),
-    ],
-    ids=["factorized", "hyperprior", "mean-scale", "joint-autoregressive", "cheng2020"],
-)
-def test_compressai_models_are_traced_as_they_are(make) -> None:  # type: ignore[no-untyped-def]
-    torch.manual_seed(0)
-    model = make().eval()
-    found = lab.trace(model, PHOTO)
-    multiple = model.downsampling_factor
-    padded = -(-90 // multiple) * multiple, -(-141 // multiple) * multiple
-    with torch.no_grad():
-        out = model(pad(read_image(PHOTO), padded))
-    bits = sum(-p.double().log2().sum().item() for p in out["likelihoods"].values())
-    assert found.bpp["total"] == pytest.approx(bits / (90 * 141), rel=1e-6)
-    assert found.x_hat.shape == PHOTO.shape
-    assert found.geometry.cell == (16, 16) and found.geometry.latent == found.bits.shape[1:]
-    assert found.geometry.covered == padded and found.on_picture(found.bits).shape[1:] == (6, 9)
-    assert found.bits.shape == found.mu.shape == found.sigma.shape == found.step.shape
-    assert math.isfinite(found.psnr)
-    assert not any(m._forward_hooks for m in model.modules())  # the model is left as it was
-
-
-class Other(CompressionModel):
-    """A model of someone's own: y of `stride` pixels, its conditional called once or more."""
-
-    def __init__(self, stride: int, calls: int = 1):
-        super().__init__()
-        self.g_a, self.g_s = torch.nn.Conv2d(3, 4, stride, stride), torch.nn.ConvTranspose2d(4, 3, stride, stride)
-        self.entropy_bottleneck, self.gaussian_conditional = EntropyBottleneck(4), GaussianConditional(None)
-        self.calls = calls
-
-    def forward(self, x: Tensor) -> dict[str, Any]:
-        y = 40 * self.g_a(x)
-        _, z_likelihoods = self.entropy_bottleneck(y[:, :, ::4, ::4])
-        parts = [self.gaussian_conditional(part, torch.ones_like(part)) for part in y.chunk(self.calls, 1)]
-        y_hat, likelihoods = (torch.cat(of, 1) for of in zip(*parts, strict=True))
-        return {"x_hat": self.g_s(y_hat), "likelihoods": {"y": likelihoods, "z": z_likelihoods}}
-
-
-@pytest.mark.parametrize("size", [(1, 1), (17, 33), (90, 141)], ids=str)
-def test_the_stride_of_a_foreign_model_is_told_by_its_latent(size: tuple[int, int]) -> None:
-    found = lab.trace(Other(8).eval(), PHOTO[: size[0], : size[1]])
-    assert found.geometry == Geometry(*size, 8, multiple=8)  # padded to 64, for it does not say
-    assert found.bits.shape[1:] == found.geometry.latent == tuple(-(-n // 64) * 8 for n in size)
-    seen = found.on_picture(found.bits)
-    assert seen.shape[1:] == tuple(-(-n // 8) for n in size)
-    ax = figures.bit_map(found).axes[1]
-    assert ax.images[0].get_extent() == [0, 8 * found.bits.shape[2], 8 * found.bits.shape[1], 0]
-    assert ax.get_xlim() == (0, size[1])
-
-
-def test_what_lies_in_the_padding_of_a_foreign_model_is_counted_and_not_drawn() -> None:
-    """A black picture with a grey border, which the padding repeats: nothing seen costs as much."""
-    picture = np.zeros((88, 136, 3), np.uint8)
-    picture[-1] = picture[:, -1] = 30
-    model = Other(8).eval()
-    with torch.no_grad():  # y is the mean brightness
-        model.g_a.weight.fill_(1 / 192)
-        model.g_a.bias.zero_()
-    found = lab.trace(model, picture)
-    bits, seen = found.bit_map, found.on_picture(found.bit_map)
-    assert bits.max() > 1.5 * seen.max() and found.bpp["y"] * found.pixels == pytest.approx(bits.sum())
-    (drawn,) = figures.bit_map(found).axes[1].images
-    assert drawn.get_clim() == (0, pytest.approx(seen.max()))  # colours are for what is seen
-    (difference,) = figures.bit_map_difference(found, replace(found, bits=2 * found.bits)).axes[1].images
-    assert difference.get_clim()[1] == pytest.approx(seen.max())
-    with pytest.raises(ValueError, match="1 x 17 positions"):
-        figures.spatial_correlation(lab.trace(model, picture[:8]))
-
-
-def test_a_foreign_model_that_is_not_understood_is_refused_with_the_reason() -> None:
-    model = Other(8, calls=2).train()
-    with pytest.raises(TypeError, match="calls Gaussian conditionals 2 times a picture"):
-        lab.trace(model, PHOTO)
-    assert model.training and not any(m._forward_hooks for m in model.modules())
-    with pytest.raises(TypeError, match="squares of whole pixels"):
-        lab.trace(Other(48), PHOTO)
-
-
 def test_what_is_no_codec_is_refused() -> None:
     with pytest.raises(TypeError, match=r"lab\.load"):
         lab.trace(torch.nn.Conv2d(3, 3, 1), PHOTO)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="belongs to a lic_lab codec"):
         lab.trace(FactorizedPrior(16, 24), latent(lively("shared"), PHOTO))
+    with pytest.raises(TypeError, match="for codecs of lic_lab"):
+        latent(FactorizedPrior(16, 24), PHOTO)  # type: ignore[arg-type]
+
+
+def test_a_codec_without_mu_says_so_in_words() -> None:
+    found = lab.trace(lively("factorized"), PHOTO[:64, :64])
+    assert found.mu is None and found.sigma is None
+    with pytest.raises(ValueError, match="factorized has no mu: a factorized model has one learned distribution"):
+        _ = found.normalised
+    assert np.isfinite(found.standardised).all() and repr(found).startswith("Trace of factorized on array: ")
+
+
+# -- what a trace does not depend on, and leaves as it is --------------------------------------------------------------
+
+
+class Restless(nn.Module):
+    """What depends on the mode, counts its calls and draws random numbers."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm2d(channels), nn.Dropout(0.5)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.drop(self.norm(x)) + torch.zeros(x.shape[1:]).to(x) + 0.3 * torch.randn_like(x)
+
+
+def restless(of: nn.Module) -> nn.Module:
+    of.g_a = nn.Sequential(of.g_a, Restless(24))
+    return of.eval()
+
+
+def ours() -> nn.Module:
+    torch.manual_seed(1)
+    return restless(MeanScale(8, 24))
+
+
+def theirs() -> nn.Module:
+    torch.manual_seed(2)
+    return restless(JointAutoregressiveHierarchicalPriors(8, 24))
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def training(model: nn.Module) -> Iterator[None]:
+    model.train()
+    model.g_s.eval()  # frozen, as in a finetuning
+    model.g_s.requires_grad_(False)
+    yield
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert not any(mode for name, mode in modes.items() if name.startswith("g_s"))
+    assert all(mode for name, mode in modes.items() if not name.startswith("g_s"))
+    assert {p.requires_grad for p in model.g_s.parameters()} == {False}
+    assert {p.requires_grad for p in model.g_a.parameters()} == {True}
+
+
+STATES: dict[str, Callable[[nn.Module], Any]] = {
+    "training": training,
+    "bf16 autocast": lambda model: torch.autocast("cpu", dtype=torch.bfloat16),
+    "float64 by default": lambda model: default_dtype(torch.float64),
+    "inference mode": lambda model: torch.inference_mode(),
+    "no gradients": lambda model: torch.no_grad(),
+    "another seed": lambda model: torch.random.fork_rng(),
+}
+
+
+@pytest.mark.parametrize("make", [ours, theirs])
+@pytest.mark.parametrize("state", STATES)
+def test_a_trace_is_the_same_in_whatever_state_torch_and_the_model_are(make: Callable, state: str) -> None:  # type: ignore[type-arg]
+    model = make()
+    expected = lab.trace(model, PHOTO[:64, :64])
+    with STATES[state](model):
+        torch.manual_seed(3)
+        before = {name: of.clone() for name, of in model.state_dict().items()}
+        places = {name: of.data_ptr() for name, of in model.state_dict().items()}
+        rng, dtype, grad = torch.get_rng_state(), torch.get_default_dtype(), torch.is_grad_enabled()
+        found = lab.trace(model, PHOTO[:64, :64])
+        assert torch.equal(torch.get_rng_state(), rng)
+        assert (torch.get_default_dtype(), torch.is_grad_enabled()) == (dtype, grad)
+        for name, of in model.state_dict().items():
+            assert torch.equal(of, before[name]) and of.data_ptr() == places[name], name
+    for name in ("symbols", "y_hat", "mu", "sigma", "bits", "z_bits", "x_hat"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_the_state_comes_back_when_a_trace_fails() -> None:
+    for model in (ours().train(), theirs().train()):
+        model.g_a[0][2].register_forward_hook(lambda *_: [][0])
+        with pytest.raises((IndexError, TypeError)):
+            lab.trace(model, PHOTO[:64, :64])
+        assert all(m.training for m in model.modules())
+        assert sum(len(m._forward_hooks) for m in model.modules()) == 1
+
+
+def test_a_latent_made_in_inference_mode_is_traced_outside_and_with_gradients_on() -> None:
+    codec = lively("shared").swap(channel="conv", local="attention", global_="none", refinement="lrp")
+    with torch.inference_mode():
+        found = latent(codec, PHOTO)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        run = trace(codec, found, reconstruct=False)
+        shown = lab.tracing.reconstruct(codec, found, run)
+    expected = lab.trace(codec, PHOTO)
+    np.testing.assert_array_equal(shown.bits, expected.bits)
+    np.testing.assert_array_equal(shown.x_hat, expected.x_hat)
+
+
+@pytest.mark.parametrize("make", [ours, theirs])
+def test_a_wrapped_or_compiled_model_is_the_model(make: Callable) -> None:  # type: ignore[type-arg]
+    model = make()
+    expected = lab.trace(model, PHOTO[:64, :64])
+    inside = copy.deepcopy(model)
+    inside.g_a = torch.compile(inside.g_a, backend="eager")
+    in_place = copy.deepcopy(model)
+    in_place.compile(backend="eager")
+    for wrapped in (torch.compile(model, backend="eager"), nn.DataParallel(model), inside, in_place):
+        np.testing.assert_array_equal(lab.trace(wrapped, PHOTO[:64, :64]).bits, expected.bits)
+
+
+def test_weights_in_other_numbers_are_refused_in_words() -> None:
+    codec = MeanScale(8, 24)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        with pytest.raises(ValueError, match=r"mean-scale has weights in .*float.*codec\.float\(\)"):
+            lab.trace(codec.to(dtype), PHOTO)

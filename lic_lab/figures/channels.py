@@ -26,7 +26,8 @@ def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> F
     ----------
     trace : Trace
     thumbnails : int
-        Channels to show as pictures (MLIC, Figure 1), 0 for none.
+        Channels to show as pictures (MLIC, Figure 1), 0 for none. Of a model of others whose symbols aren't known there
+        are none, and the title says so.
     width : float
         Of the figure in inches.
 
@@ -40,6 +41,7 @@ def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> F
         raise ValueError(f"thumbnails is {thumbnails}; the latent has {M} channels, so it must lie in 0 to {M}")
     total = analysis.channel_bits(trace.bits)
     order = analysis.highest_channels(trace.bits)
+    thumbnails = 0 if trace.symbols is None else thumbnails
     shown = trace.on_picture(trace.told("symbols")[order[:thumbnails]]) if thumbnails else trace.bits[:0]
     strip = 0.0
     if thumbnails:
@@ -53,7 +55,8 @@ def channel_entropy(trace: Trace, thumbnails: int = 6, width: float = PAGE) -> F
     ax.bar(np.arange(M) + 1, total[order], width=1.0, color=colours[slice_of], linewidth=0)
     most = analysis.channels_holding(trace.bits, 0.9)
     ax.set(xlabel="rank of the channel", ylabel="bits per channel", xlim=(0.5, M + 0.5), ylim=(0, None))
-    ax.set_title(f"{most} of {M} channels hold 90 % of the bits of y ({trace.codec})")
+    unknown = "; its symbols are unknown" if trace.symbols is None else ""
+    ax.set_title(f"{most} of {M} channels hold 90 % of the bits of y ({trace.codec}{unknown})")
     if len(trace.slices) > 1:
         handles = [Patch(color=c, label=f"slice {i}") for i, c in enumerate(colours)]
         ax.legend(handles=handles, ncols=1 if len(handles) <= 6 else 2, loc="upper right")

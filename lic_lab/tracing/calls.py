@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from lic_lab.entropy.order import CodingOrder
 from lic_lab.layers.masks import checkerboard
 
+EPS = 2.0**-23  # of float32, which a model may keep likelihoods in, whatever its entropy models return
 Numbers = Callable[[Tensor], Tensor]
 
 
@@ -160,7 +161,7 @@ class Trail:
         self.seen = seen
         self.total = sum(call.likelihoods.numel() for call in seen.calls)
         dtypes = {call.likelihoods.dtype for call in seen.calls}
-        self.base = min((round(1 / torch.finfo(dtype).eps) for dtype in dtypes), default=2)
+        self.base = min((round(1 / max(EPS, torch.finfo(dtype).eps)) for dtype in dtypes), default=2)
         self.digits = max(1, math.ceil(math.log(max(self.total, 2), self.base) - 1e-9))
 
     def numbers(self, digit: int) -> Numbers:

@@ -48,11 +48,11 @@ def test_grey_sixteen_bits_and_transparency_are_converted_and_said(tmp_path: Pat
     [
         ("nowhere.png", "no file"),
         (np.zeros((0, 5, 3), np.uint8), "nothing to see"),
-        (np.zeros((3, 40, 50), np.uint8), "shape"),
+        (np.zeros((5, 40, 50), np.uint8), "shape"),
         (np.full((40, 50, 3), 2.0), r"must lie in \[0, 1\]"),
         (np.full((40, 50, 3), np.nan), r"must lie in \[0, 1\]"),
         (np.zeros((40, 50, 3), np.int64), "int64"),
-        (torch.zeros(2, 3, 40, 50), "one image"),
+        (torch.zeros(2, 3, 40, 50), "2 images; give one"),
         (17, "int"),
     ],
 )

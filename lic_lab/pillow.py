@@ -55,6 +55,8 @@ def told(name: str, start: bytes = b"") -> Iterator[None]:
         raise ImageError(f"{name} can't be read as an image: {_unknown(start)}") from None
     except Exception as error:  # each of Pillow's plugins stumbles over damage in its own way
         reason = (str(error) or type(error).__name__).splitlines()[0][:120].rstrip(".")
+        if "closed" in reason:
+            raise ImageError(f"{name} is closed; open it again") from None
         raise ImageError(
             f"{name} can't be read as an image, it is damaged or cut off ({reason}); copy or download it again"
         ) from None
@@ -74,7 +76,7 @@ def _unknown(start: bytes) -> str:
     if text.startswith((b"<!doctype", b"<html", b"<head")):
         return "it is a web page; download the image that the page shows"
     if kinds := [kind for kind, (_, accept) in Image.OPEN.items() if accept and _accepted(accept, start)]:
-        return f"it begins as a {kinds[0]} file, and is damaged or of a kind that is not read; save it as 8-bit PNG"
+        return f"it begins as {kinds[0]} does, and is damaged or of a kind that is not read; save it as an 8-bit PNG"
     return "it is none that is known here; give a PNG, JPEG, WebP, AVIF or TIFF file"
 
 
@@ -124,6 +126,8 @@ def pixels(image: Image.Image, name: str) -> tuple[NDArray[Any], list[str]]:
             notes.append(_choice(image))
         if one.mode.startswith("I") or one.mode == "F":
             return _deep(one, coding, inverted=white == 0), notes
+        if image.format == "TIFF" and "X" in coding:
+            notes.append("of more channels, of which the colours were taken")
         if ";16" in coding:
             notes.append("in 16 bits, taken at 8")
         return _shallow(one, coding, notes), notes
@@ -168,7 +172,7 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
     try:
         return int(image.getexif().get(Base.Orientation, 1))
     except Exception:  # EXIF data are damaged more often than pictures
-        notes.append("with EXIF data that can't be read, so perhaps not upright")
+        notes.append("marked with EXIF data that can't be read, so perhaps not upright")
         return 1
 
 
@@ -201,7 +205,8 @@ def _shallow(image: Image.Image, coding: str, notes: list[str]) -> NDArray[np.ui
     if image.mode in ("RGBa", "La"):
         image = image.convert(image.mode.upper())
     if image.mode in ("RGBA", "LA", "PA") or clear is not None:
-        image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
+        grey = image.mode in ("1", "L", "LA") or coding.startswith("LA")  # Pillow makes RGBA of 16-bit LA
+        image = image.convert("LA" if grey else "RGBA")
     elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
         if image.mode not in ("1", "P", "RGBX"):
             notes.append(f"{image.mode}, converted to RGB")
@@ -220,7 +225,7 @@ def _in_srgb(image: Image.Image, info: dict[Any, Any], notes: list[str]) -> Imag
             profile = ImageCms.ImageCmsProfile(BytesIO(icc)) if icc else ImageCms.createProfile("LAB")
             image = _through(image, profile, notes)
         except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):
-            notes.append("with a colour profile that can't be read and was left out")
+            notes.append("marked with a colour profile that can't be read and was left out")
     elif "srgb" not in info and abs(info.get("gamma", GAMMA) - GAMMA) > 0.01:
         notes.append(f"marked as of gamma {info['gamma']:.3g}, which was left out")
     if image.mode == "CMYK":
@@ -237,7 +242,7 @@ def _through(image: Image.Image, profile: Any, notes: list[str]) -> Image.Image:
     if image.mode == "L" and space == "RGB":
         image = image.convert("RGB")
     if {"L": "GRAY", "LAB": "Lab"}.get(image.mode, image.mode) != space:
-        notes.append(f"with a colour profile for {space}, {name!r}, which was left out")
+        notes.append(f"marked with a colour profile for {space}, {name!r}, which was left out")
         return given
     change = ImageCms.buildTransform(
         profile,

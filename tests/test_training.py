@@ -32,9 +32,11 @@ from lic_lab.entropy.order import CodingOrder
 from lic_lab.entropy.parameters import Parameters
 from lic_lab.entropy.refinement import LatentResidualPrediction
 from lic_lab.entropy.seen import Seen
+from lic_lab.image import ImageError, read, to_uint8
 from lic_lab.layers.tap import record
 from lic_lab.shipped import PACKAGE
 from lic_lab.training import RECIPES, loop, recipes
+from lic_lab.training import data as training_data
 from lic_lab.training.data import Photographs
 from lic_lab.training.folders import cache
 from lic_lab.training.loop import PATIENCE, Diverged, Turn
@@ -644,8 +646,7 @@ def test_images_are_decoded_once_and_again_when_they_change(tmp_path, monkeypatc
     first = packs()
     assert len(first) == 2
     opened = []
-    convert = Image.Image.convert
-    monkeypatch.setattr(Image.Image, "convert", lambda self, *args: opened.append(self) or convert(self, *args))
+    monkeypatch.setattr(training_data, "read", lambda *args, **named: opened.append(args) or read(*args, **named))
     Photographs(folder)
     Photographs(folder, 270)
     assert not opened
@@ -662,21 +663,41 @@ def test_images_are_decoded_once_and_again_when_they_change(tmp_path, monkeypatc
     assert len(packs()) == 1  # nor of a folder that is gone
 
 
+def test_training_reads_images_as_all_others_do_and_names_the_one_that_fails(tmp_path):
+    grey, clear = data.camera()[:256, :260], np.zeros((256, 257), np.uint8)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    turned = Image.Exif()
+    turned[0x112] = 6
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
+    Image.fromarray(np.dstack([data.coffee()[:256, :257], clear])).save(folder / "clear.png")
+    Image.fromarray(data.coffee()[:256, :300]).save(folder / "turned.png", exif=turned)
+    photographs = Photographs(folder)
+    for i, path in enumerate(sorted(folder.iterdir())):
+        np.testing.assert_array_equal(photographs.image(i), to_uint8(read(path).x))
+    assert photographs.sizes.tolist() == [[256, 257], [256, 260], [300, 256]]
+    (folder / "cut.png").write_bytes((folder / "deep.png").read_bytes()[:9000])
+    with pytest.raises(ImageError, match=r"cut\.png"):
+        Photographs(folder)
+    (folder / "cut.png").unlink()
+    assert len(Photographs(folder)) == 3
+
+
 def test_a_killed_packing_leaves_nothing_that_is_taken_for_the_images(tmp_path, monkeypatch):
     folder = tmp_path / "images"
     folder.mkdir()
     for name in ("a", "b"):
         Image.new("RGB", (300, 280), (1, 2, 3)).save(folder / f"{name}.png")
-    convert, calls = Image.Image.convert, []
+    calls = []
 
-    def killed(self, *args):
-        calls.append(self)
+    def killed(*args, **named):
+        calls.append(args)
         if len(calls) == 2:
             raise Killed
-        return convert(self, *args)
+        return read(*args, **named)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, "convert", killed)
+        patch.setattr(training_data, "read", killed)
         with pytest.raises(Killed):
             Photographs(folder)
     assert not packs()

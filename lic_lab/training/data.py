@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from lic_lab.image import read, to_uint8
 from lic_lab.training.folders import cache
 
+LARGEST_TO_TRAIN_ON = 150_000_000  # pixels: crops are small, so only decoding needs the memory
+READER = 2  # another number when images are read otherwise, so that none is kept as it was read before
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -44,6 +46,8 @@ class Photographs:
     ------
     FileNotFoundError
         When the folder holds no image that is large enough.
+    ImageError
+        When one of them can't be read; the message names it.
     """
 
     def __init__(self, folder: str | Path, smallest: int = 256):
@@ -94,7 +98,7 @@ def _packed(folder: Path, found: list[Path]) -> tuple[Path, str]:
     folder as it was before, and of folders that are gone, are removed.
     """
     digest = hashlib.sha256(b"".join(map(_sha256, found))).hexdigest()
-    key = hashlib.sha256(json.dumps([str(folder), digest]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([str(folder), digest, READER]).encode()).hexdigest()
     kept = cache("photographs")
     pack = kept / f"{key[:16]}.pack"
     if pack.exists():  # to read it needs no permission to write
@@ -104,14 +108,15 @@ def _packed(folder: Path, found: list[Path]) -> tuple[Path, str]:
         if not pack.exists():
             part = kept / "unfinished"
             with open(part, "wb") as out:
-                sizes = []
-                for path in found:
-                    with Image.open(path) as image:
-                        sizes.append(image.size[::-1])
-                out.write(json.dumps({"folder": str(folder), "sizes": sizes}).encode() + b"\n")
+                sizes: list[tuple[int, ...]] = []
+                room = len(json.dumps(str(folder))) + 40 * (len(found) + 1)  # for the line, which is known at the end
+                out.write(b" " * room + b"\n")
                 for path in tqdm(found, desc="decoding the training images", unit="image"):
-                    with Image.open(path) as image:
-                        out.write(image.convert("RGB").tobytes())
+                    pixels = to_uint8(read(path, largest=LARGEST_TO_TRAIN_ON).x)
+                    sizes.append(pixels.shape[:2])
+                    out.write(pixels.tobytes())
+                out.seek(0)
+                out.write(json.dumps({"folder": str(folder), "sizes": sizes}).encode())
             part.replace(pack)
             for other in kept.glob("*.pack"):
                 of = _header(other)[0]["folder"]

@@ -170,6 +170,14 @@ def test_of_equally_near_queries_one_that_looks_at_the_position_is_taken() -> No
         look([], (0, 0))
 
 
+@pytest.mark.parametrize("component", ["local", "intra", "inter"])
+def test_a_latent_of_one_position_asks_nothing_and_says_so(component: str) -> None:
+    codec = lively("shared").swap(channel="conv", local="attention", global_="intra+inter")
+    found = lab.trace(codec, np.full((9, 9, 3), 100, np.uint8))
+    with pytest.raises(ValueError, match="nothing asks here: .*; trace a larger picture"):
+        found.attention(component, 1, (0, 0))
+
+
 def test_places_cost_nothing_unless_somebody_keeps_the_weights() -> None:
     def places() -> Places:
         pytest.fail("nobody asked")

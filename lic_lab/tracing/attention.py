@@ -13,6 +13,7 @@ from lic_lab.layers.places import Places
 from lic_lab.tracing.taps import Record
 
 Array = NDArray[Any]
+LARGER = "trace a larger picture to see attention"
 
 
 @dataclass
@@ -70,7 +71,7 @@ def look(records: Sequence[Record], position: tuple[float, float]) -> Attention:
     """
     query = min(_nearest(records, position), key=lambda of: (not _looks_at(of, position), of.at), default=None)
     if query is None:
-        raise ValueError("nothing asks: the latent is too small, or no position has anything to look at")
+        raise ValueError(f"nothing asks here: no position of the latent has another to look at; {LARGER}")
     places: Places = query.record.where["places"]
     among = places.among or places.grid
     asking = _windows(places.queries)[query.window] == query.at

@@ -14,7 +14,7 @@ from lic_lab.entropy.order import CodingOrder
 from lic_lab.image import Picture
 from lic_lab.layers.places import SUFFIX
 from lic_lab.tracing import references
-from lic_lab.tracing.attention import Attention, look
+from lic_lab.tracing.attention import LARGER, Attention, look
 from lic_lab.tracing.references import References
 from lic_lab.tracing.taps import Record, array
 
@@ -254,12 +254,15 @@ class Trace:
         Raises
         ------
         ValueError
-            For a component or slice without a map, or a position outside the latent.
+            For a component or slice without a map, a position outside the latent, or a latent that is too small for
+            anything to be looked at.
         """
         have = self.attentions
-        if component not in have or slice not in have[component]:
-            raise ValueError(f"no attention map of {component!r} for slice {slice}; this trace has {have or 'none'}")
         h, w = self.bits.shape[1:]
+        if component not in have or slice not in have[component]:
+            if h * w == 1:
+                raise ValueError(f"nothing asks here: the latent has a single position; {LARGER}")
+            raise ValueError(f"no attention map of {component!r} for slice {slice}; this trace has {have or 'none'}")
         if not all(-0.5 <= at < n - 0.5 for at, n in zip(position, (h, w), strict=True)):
             raise ValueError(f"position is {position}; rows are 0 to {h - 1}, columns 0 to {w - 1}")
         return look([r for r in self.records if r.name == component + SUFFIX and r.where["slice"] == slice], position)

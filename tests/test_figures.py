@@ -8,6 +8,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -28,7 +29,7 @@ from lic_lab.analysis.correlation import (
     vectors,
 )
 from lic_lab.codecs.shared import SharedLatent
-from lic_lab.figures import png
+from lic_lab.figures import maps, png
 from lic_lab.figures.style import STYLE, StyledFigure
 from lic_lab.tracing import Trace, latent, trace
 
@@ -207,6 +208,53 @@ def test_correlations_are_drawn_in_one_unit_on_a_scale_that_stays(traces: tuple[
 def arrows(bar: Axes) -> list[object]:
     """The ends of a colour bar that say that values go on."""
     return [patch for patch in bar.patches if len(patch.get_path().vertices) == 3]
+
+
+def test_a_colour_bar_ends_in_an_arrow_where_values_that_are_seen_go_on(traces: tuple[Trace, Trace]) -> None:
+    most = float(traces[1].bit_map.max())
+    for high, ends in ((None, 0), (most, 0), (0.9 * most, 1)):
+        assert len(arrows(figures.bit_map(traces[1], high=high).axes[-1])) == ends
+    for limit, ends in ((None, 0), (1e-3, 2)):
+        assert len(arrows(figures.bit_map_difference(*traces, limit=limit).axes[-1])) == ends
+    exact = replace(traces[1], x_hat=traces[1].x)
+    assert not arrows(figures.reconstruction(exact).axes[-1])
+    assert len(arrows(figures.reconstruction(traces[1]).axes[-1])) == 1  # the worst pixels are let go
+    figure, (ax,) = maps.row((48, 48), 4, 1)
+    image = maps.latent_map(ax, np.array([[0.0, 1, 2], [0, -5, 2], [0, 9, 2]]), (48, 48), (16, 16), 0, 2)
+    assert maps.beyond(image) == "both"
+    for ylim, ends in (((16, 0), "neither"), ((30, 18), "min"), ((48, 33), "max")):  # zoomed in on one row
+        ax.set_ylim(*ylim)
+        assert maps.beyond(image) == ends
+
+
+def test_the_titles_of_a_difference_say_what_else_differs(traces: tuple[Trace, Trace]) -> None:
+    a, b = traces
+    assert "with other" not in figures.bit_map_difference(a, b).axes[1].get_title()
+    for other, words in (
+        (replace(b, quality=4), "with other rate points (None and 4)"),
+        (replace(b, codec="elic", quality=4), "with other codecs (shared and elic), rate points (None and 4)"),
+        (replace(b, symbols=b.symbols + 1), "with other symbols"),
+    ):
+        assert words in figures.bit_map_difference(a, other).axes[1].get_title()
+    with pytest.raises(ValueError, match=r"a has \(8, 12\) latent positions"):
+        figures.bit_map_difference(a, replace(b, geometry=replace(b.geometry, stride=8)))
+
+
+def test_the_titles_of_an_attention_map_say_which_query_it_is_and_whether_anything_is_hatched(traces) -> None:
+    found = traces[1]
+    told = set()
+    for component in ("local", "intra", "inter"):
+        for position in ((3, 4), (3, 5), (0, 0)):
+            map_ = found.attention(component, 1, position)
+            image, ax, _ = figures.attention(found, component, 1, position).axes
+            if map_.position == position:
+                assert image.get_title() == "image, query marked"
+            else:
+                assert image.get_title() == f"image: {position} asks nothing, {map_.position} marked"
+            hatched = any(patch.get_hatch() for patch in ax.patches)
+            assert ("hatched" in ax.get_title()) == hatched == (not map_.visible.all())
+            told.add((map_.position == position, hatched))
+    assert told == {(True, True), (False, True), (True, False), (False, False)}
 
 
 def test_attention_hides_exactly_the_mask(traces: tuple[Trace, Trace]) -> None:

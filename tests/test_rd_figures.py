@@ -109,9 +109,49 @@ def test_savings_agree_with_the_formula_and_leave_out_what_is_far_beyond():
     np.testing.assert_allclose(line.get_ydata(), 10, atol=1e-9)  # nine tenths of the anchor's rate
     np.testing.assert_allclose(marks.get_ydata(), 10, atol=1e-9)
     assert [text.get_text() for text in figure.legends[0].texts] == ["ours"]  # three times the rate is -200 %
+    assert figure.legends[0].get_title().get_text() == "below \u221250 %, not drawn: JPEG_2 & co"
     alone = figures.rate_savings(ANCHOR, [WORSE])
     np.testing.assert_allclose(alone.axes[0].lines[0].get_ydata(), -200, atol=1e-9)
     assert alone.axes[0].get_ylim()[0] < -200
+
+
+def test_no_classical_codec_far_below_leaves_learned_ones_a_narrow_band():
+    """JPEG needs almost twice VTM's rate: what is far below is named and not drawn, what is near is drawn."""
+    jpeg, bpg = (Curve(name, n * BPP, [28, 31, 34, 37], "classical") for name, n in (("JPEG", 1.9), ("BPG", 1.25)))
+    figure = figures.rate_savings(ANCHOR, [OURS, bpg, jpeg])
+    assert figure.axes[0].get_ylim()[0] > -35
+    assert [text.get_text() for text in figure.legends[0].texts] == ["ours", "BPG"]
+    assert "JPEG" in figure.legends[0].get_title().get_text()
+    for of in ([bpg, jpeg], [jpeg]):  # among classical codecs nothing is lost
+        figure = figures.rate_savings(ANCHOR, of)
+        assert figure.axes[0].get_ylim()[0] < -90 and not figure.legends[0].get_title().get_text()
+    learned = Curve("a learned one", 1.9 * BPP, [28, 31, 34, 37], "learned")
+    assert "a learned one" in [t.get_text() for t in figures.rate_savings(ANCHOR, [OURS, learned]).legends[0].texts]
+
+
+def test_a_legend_has_a_line_for_what_is_drawn_alone():
+    far = Curve("far", [4, 5], [40, 41], "classical")
+    figure = figures.rd_curves([OURS, far])
+    assert [text.get_text() for text in figure.legends[0].texts] == ["ours"] and len(figure.axes[0].lines) == 1
+    assert figure.legends[0].get_title().get_text() == "not from 0 to 0.756 bpp: far"
+    assert not figures.rd_curves([OURS, far], rates=(0, 5)).legends[0].get_title().get_text()
+
+
+@pytest.mark.parametrize("draw", [figures.rd_curves, lambda of, metric: figures.rate_savings(of[0], of, metric=metric)])
+def test_legends_say_what_learned_codecs_were_trained_for_where_they_differ(draw):
+    codecs = ["vtm", "mbt2018", "elic2022 (paper)", "bpg_444_x265_ycbcr"]
+    measured = pd.DataFrame({"configuration": ["q=2", "q=3"], "bpp": [0.2, 0.4], "psnr": [30, 32.5]})
+    measured = measured.assign(codec="mlic+", images=24, image_set="", ms_ssim_db=[13, 16])
+    for metric in ("psnr", "ms_ssim"):
+        curves = [*published_curves(codecs, metric=metric), *measured_curves(measured, metric)]
+        words = [text.get_text() for text in draw(curves, metric).legends[0].texts]
+        learned = [word for word in words if word.startswith(("joint", "ELIC", "mlic"))]
+        assert len(learned) == 3
+        if metric == "psnr":
+            assert not [word for word in words if "for M" in word]
+        else:
+            assert sorted(learned) == ["ELIC, for MSE", "joint autoregressive, for MS-SSIM", "mlic+, for MSE"]
+        assert {"BPG", "published"} <= set(words)
 
 
 def test_circles_have_areas_in_proportion_to_parameters_and_names_do_not_overlap():

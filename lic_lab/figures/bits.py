@@ -39,13 +39,12 @@ def bit_map(trace: Trace, over_image: bool = False, high: float | None = None, w
     maps.picture(axes[0], trace.x, grey=over_image)
     if not over_image:
         axes[0].set_title("image")
-    most = float(trace.on_picture(trace.bit_map).max())
-    high = most if high is None else high
+    high = float(trace.on_picture(trace.bit_map).max()) if high is None else high
     cell = trace.geometry.cell
     drawn = maps.latent_map(axes[-1], trace.bit_map, pixels, cell, 0, high, opacity=0.65 if over_image else 1)
     axes[-1].set_title(f"y: {trace.bpp['y']:.3f} bpp")
     maps.label_first(axes)
-    maps.colour_bar(axes[-1], drawn, UNIT, extend="max" if most > high else "neither")
+    maps.colour_bar(axes[-1], drawn, UNIT)
     return figure
 
 
@@ -75,17 +74,17 @@ def bit_map_difference(a: Trace, b: Trace, limit: float | None = None, width: fl
             f"{b.geometry.cell}, so they can't be compared position by position; show each with bit_map"
         )
     values = analysis.difference(a.bit_map, b.bit_map)
-    most = float(np.abs(b.on_picture(values)).max())
-    limit = limit or most or 1.0
+    limit = limit or float(np.abs(b.on_picture(values)).max()) or 1.0
     pixels = maps.size(a.x)
-    figure, (left, right) = maps.row(pixels, width, 2)
+    differs = unlike(a, b)
+    figure, (left, right) = maps.row(pixels, width, 2, top=0.4 if differs else 0.26)
     maps.picture(left, a.x)
     left.set_title("image")
     drawn = maps.latent_map(right, values, pixels, b.geometry.cell, -limit, limit, SIGNED)
     title = f"B \N{MINUS SIGN} A: {b.bpp['y'] - a.bpp['y']:+.4f} bpp in y".replace("-", "\N{MINUS SIGN}")
-    right.set_title(title + (f"\nwith other {found}" if (found := unlike(a, b)) else ""))
+    right.set_title(f"{title}\nwith other {differs}" if differs else title)
     maps.label_first((left, right))
-    maps.colour_bar(right, drawn, f"difference ({UNIT})", extend="both" if most > limit else "neither")
+    maps.colour_bar(right, drawn, f"difference ({UNIT})")
     return figure
 
 

@@ -142,6 +142,5 @@ def spatial_correlation(trace: Trace, reach: int = 4, limit: float = SCALE, widt
     near, chance = np.abs(rho[around_centre]).sum() - 100, noise[around_centre].sum()  # both without the centre
     title = f"mean |\N{GREEK SMALL LETTER RHO}| of the 8 neighbours: {near / 8:.2f} %, by chance {chance / 8:.2f} %"
     ax.set_title(title, fontsize=7)
-    clipped = bool(np.abs(around).max() > limit)
-    maps.colour_bar(ax, drawn, "correlation (%)", extend="both" if clipped else "neither")
+    maps.colour_bar(ax, drawn, "correlation (%)")
     return figure

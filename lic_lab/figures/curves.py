@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,9 @@ class Curve:
     coder : (str, str), optional
         Codec and configuration whose cost this is: of a measured point, as `evaluation.coders.coder` takes them; of
         published ones without a configuration, in the published dimensions.
+    trained : str
+        What the weights of a learned codec were trained for, "MSE" or "MS-SSIM", where that is known. Legends say it
+        where it differs between curves.
 
     Raises
     ------
@@ -69,6 +73,7 @@ class Curve:
     family: str = "ours"
     source: str = ""
     coder: tuple[str, str] | None = None
+    trained: str = ""
 
     def __post_init__(self) -> None:
         bpp, quality = (np.atleast_1d(np.asarray(a, dtype=float)) for a in (self.bpp, self.quality))
@@ -119,6 +124,17 @@ def check(curves: Sequence[Curve], most: int = MOST) -> None:
         raise ValueError(f"there are two curves named {', '.join(twice)}; give each its own name")
 
 
+def labels(curves: Sequence[Curve]) -> list[str]:
+    """What a legend calls each curve: with what it was trained for, where curves differ in that.
+
+    >>> labels([Curve("a", 1, 30, trained="MSE"), Curve("b", 1, 30, trained="MS-SSIM"), Curve("c", 1, 30)])
+    ['a, for MSE', 'b, for MS-SSIM', 'c']
+    """
+    several = len({curve.trained for curve in curves if curve.trained}) > 1
+    endings = [f", for {curve.trained}" if several and curve.trained else "" for curve in curves]
+    return [curve.name.removesuffix(ending) + ending for curve, ending in zip(curves, endings, strict=True)]
+
+
 def looks(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     """`Line2D` properties of each curve: colour, line, marker."""
     found, coloured, grey = [], 0, 0
@@ -156,15 +172,21 @@ def ranked(curves: Sequence[Curve]) -> list[int]:
     return sorted(range(len(curves)), key=lambda i: -height(curves[i]))
 
 
-def add_legend(figure: Figure, curves: Sequence[Curve], properties: Sequence[dict[str, Any]]) -> None:
-    """One entry a curve below the axes, and what open markers mean, if any; the figure grows by its height."""
-    handles = [Line2D([], [], label=curve.name, **look) for curve, look in zip(curves, properties, strict=True)]
+def add_legend(
+    figure: Figure, curves: Sequence[Curve], properties: Sequence[dict[str, Any]], names: Sequence[str], note: str = ""
+) -> None:
+    """One entry a curve below the axes, and what open markers mean, if any; the figure grows by its height.
+
+    `names` are those of `labels`, taken over all curves that were given. A `note` stands above the entries.
+    """
+    handles = [Line2D([], [], label=name, **look) for name, look in zip(names, properties, strict=True)]
     key: dict[str, Any] = {"color": GREY, "linestyle": "none", "marker": "o", "markersize": 4, "markeredgewidth": 0.9}
     if any(curve.published for curve in curves):
         handles.append(Line2D([], [], label="published", markerfacecolor="white", **key))
         if not all(curve.published for curve in curves):
             handles.append(Line2D([], [], label="measured here", **key))
-    below(figure, handles)
+    lines = "\n".join(wrap(note, int(18 * figure.get_figwidth())))  # letters of 6.5 points
+    below(figure, handles, title=lines or None, title_fontsize=6.5, alignment="left")
 
 
 def below(figure: Figure, handles: Sequence[Line2D], **options: Any) -> None:

@@ -63,16 +63,39 @@ def latent_map(
     return image
 
 
-def colour_bar(ax: Axes, image: AxesImage, label: str, **options: Any) -> None:
-    """A colour bar right of the last panel of `row` and exactly as high, with a label that names the unit."""
+def colour_bar(ax: Axes, image: AxesImage, label: str) -> None:
+    """A colour bar right of the last panel of `row` and exactly as high, with a label that names the unit.
+
+    It ends in an arrow where values that are seen lie beyond its end.
+    """
     figure = ax.get_figure(root=True)
     assert figure is not None  # axes of our figures have one
     box, inch = ax.get_position(), 1 / figure.get_figwidth()
     cax = figure.add_axes((box.x1 + 0.08 * inch, box.y0, 0.12 * inch, box.height))
-    bar = figure.colorbar(image, cax=cax, label=label, **options)
+    bar = figure.colorbar(image, cax=cax, label=label, extend=beyond(image))
     bar.outline.set_linewidth(0.6)
     bar.locator = MaxNLocator(5)
     bar.update_ticks()
+
+
+def beyond(*images: AxesImage) -> str:
+    """Whether values that the axes show lie beyond the colours of the first image, as matplotlib's ``extend``."""
+    low, high = images[0].get_clim()
+    seen = np.concatenate([_seen(image) for image in images])
+    below, above = bool((seen < low).any()), bool((seen > high).any())
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
+
+
+def _seen(image: AxesImage) -> Array:
+    """Values of an image in the part of it that its axes show."""
+    values = np.ma.masked_invalid(np.ma.asarray(image.get_array()))
+    left, right, bottom, top = image.get_extent()
+    (x0, x1), (y0, y1) = sorted(image.axes.get_xlim()), sorted(image.axes.get_ylim())
+    columns, rows = np.linspace(left, right, values.shape[1] + 1), np.linspace(top, bottom, values.shape[0] + 1)
+    across = (columns[:-1] < x1) & (columns[1:] > x0)
+    down = (rows[:-1] < y1) & (rows[1:] > y0)
+    found: Array = values[down][:, across].compressed()
+    return found
 
 
 def mark(ax: Axes, position: tuple[int, int], cell: tuple[float, float]) -> None:
@@ -193,14 +216,17 @@ def few_ticks(axes: Sequence[Axes]) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(3, integer=True, steps=[1, 2, 2.5, 5, 10], prune="upper"))
 
 
-def colour_bar_below(first: Axes, last: Axes, image: AxesImage, label: str, **options: Any) -> None:
-    """A colour bar below the panels from `first` to `last` of the lowest row of a `grid`."""
+def colour_bar_below(first: Axes, last: Axes, images: Sequence[AxesImage], label: str) -> None:
+    """A colour bar below the panels from `first` to `last` of the lowest row of a `grid`, for images of one scale.
+
+    It ends in an arrow where values that are seen lie beyond its end.
+    """
     figure = first.get_figure(root=True)
     assert figure is not None
     left, right, inch = first.get_position(), last.get_position(), 1 / figure.get_figheight()
     edge = 0.1 / figure.get_figwidth()  # numbers at its ends are wider than the bar
     cax = figure.add_axes((left.x0 + edge, left.y0 - 0.54 * inch, right.x1 - left.x0 - 2 * edge, 0.09 * inch))
-    bar = figure.colorbar(image, cax=cax, orientation="horizontal", **options)
+    bar = figure.colorbar(images[0], cax=cax, orientation="horizontal", extend=beyond(*images))
     bar.set_label(label, fontsize=7, labelpad=2)
     bar.outline.set_linewidth(0.6)
     bar.locator = MaxNLocator(4 if first is last else 6)

@@ -43,6 +43,7 @@ _OURS = {  # of published codecs, which of ours has the published dimensions
     "mlic+": "mlic+",
 }
 _COLUMNS = {"psnr": ("psnr_db", "psnr"), "ms_ssim": ("ms_ssim", "ms_ssim_db")}  # of published points, of our means
+_TRAINED_FOR = {"none": "", "mse": "MSE", "ms-ssim": "MS-SSIM"}
 _TRAINED = {"psnr": ("none", "mse"), "ms_ssim": ("none", "ms-ssim", "mse")}  # the first there is
 
 
@@ -50,7 +51,7 @@ def published_curves(codecs: Sequence[str] | None = None, dataset: str = "kodak"
     """Published points on one set of images, with their sources.
 
     Learned codecs are taken as trained for MSE; for MS-SSIM as trained for that where such points are known, which the
-    curve's name then says.
+    curve's name then says. Beside such curves, legends say of others that they were trained for MSE (`Curve.trained`).
 
     Parameters
     ----------
@@ -93,6 +94,7 @@ def published_curves(codecs: Sequence[str] | None = None, dataset: str = "kodak"
                 family="classical" if trained == "none" else "learned",
                 source=", ".join(dict.fromkeys(rows["source"])),
                 coder=(_OURS[name], "") if name in _OURS else None,
+                trained=_TRAINED_FOR[trained],
             )
         )
     return found
@@ -139,7 +141,8 @@ def measured_curves(means: pd.DataFrame, metric: str = "psnr") -> list[Curve]:
         rows = frame[subjects == name]
         family = "classical" if rows["codec"].iloc[0] in CLASSICAL else "ours"
         coder = (rows["codec"].iloc[0], rows["configuration"].iloc[0])
-        found.append(Curve(name, rows["bpp"].to_numpy(), rows[column].to_numpy(), family, coder=coder))
+        trained = "" if family == "classical" else "MSE"  # as all weights that come with the package
+        found.append(Curve(name, rows["bpp"].to_numpy(), rows[column].to_numpy(), family, coder=coder, trained=trained))
     return found
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from lic_lab import analysis
-from lic_lab.figures.curves import METRICS, Array, Curve, add_legend, check, looks, ranked
+from lic_lab.figures.curves import METRICS, Array, Curve, add_legend, check, labels, looks, ranked
 from lic_lab.figures.style import COLUMN, GREY, new, styled
 
 
@@ -40,8 +41,9 @@ def rate_savings(
     metric : {"psnr", "ms_ssim"}
         What the quality is.
     lowest : float
-        Where the axis ends at most, in percent; -100 is twice the anchor's rate. A curve wholly beyond is left out,
-        unless all are.
+        Where the axis ends at most, in percent; -100 is twice the anchor's rate. A curve that lies beyond with most of
+        its range is left out, as is a classical one beyond half of that beside learned ones, since it would leave them
+        a narrow band. The legend names them. If all are beyond, all are drawn.
 
     Raises
     ------
@@ -54,16 +56,23 @@ def rate_savings(
         name, anchor = anchor.name, anchor.points
     drawn = [Curve(label, *points) for label, points in curves.items()] if isinstance(curves, Mapping) else curves
     check(drawn)
-    pairs = list(zip(drawn, looks(drawn), strict=True))
-    kept = [pairs[i] for i in ranked(drawn) if drawn[i].name != name]
+    every = list(zip(drawn, looks(drawn), labels(drawn), strict=True))
+    kept = [every[i] for i in ranked(drawn) if drawn[i].name != name]
     if not kept:
         raise ValueError(f"the only curve is the anchor, {name}; give another")
-    savings = [_saving(anchor, curve, name) for curve, _ in kept]
-    if any(saving.max() > lowest for _, saving in savings):
-        kept, savings = zip(*((k, s) for k, s in zip(kept, savings, strict=True) if s[1].max() > lowest), strict=True)
+    savings = [_saving(anchor, curve, name) for curve, *_ in kept]
+    bounds = _bounds([curve for curve, *_ in kept], lowest)
+    beyond = [float(np.median(saving)) < bound for (_, saving), bound in zip(savings, bounds, strict=True)]
+    note = ""
+    if any(beyond) and not all(beyond):
+        missing = [label for (*_, label), far in zip(kept, beyond, strict=True) if far]
+        limit = max(bound for bound, far in zip(bounds, beyond, strict=True) if far)
+        note = f"below {limit:g} %, not drawn: {', '.join(missing)}".replace("-", "\N{MINUS SIGN}", 1)
+        kept = [of for of, far in zip(kept, beyond, strict=True) if not far]
+        savings = [of for of, far in zip(savings, beyond, strict=True) if not far]
     figure = new(width, (0.5 if width > 1.5 * COLUMN else 0.68) * width)
     ax = figure.subplots()
-    for (curve, look), (quality, saving) in zip(kept, savings, strict=True):
+    for (curve, look, _), (quality, saving) in zip(kept, savings, strict=True):
         line = {key: look[key] for key in ("color", "linewidth", "linestyle")}
         ax.plot(quality, saving, **line)
         points = curve.points[1]
@@ -88,8 +97,14 @@ def rate_savings(
         color=GREY,
     )
     ax.set(xlabel=METRICS[metric], ylabel=f"rate saved over {name} (%)")
-    add_legend(figure, *zip(*kept, strict=True))
+    add_legend(figure, [of for of, *_ in kept], [look for _, look, _ in kept], [label for *_, label in kept], note)
     return figure
+
+
+def _bounds(curves: Sequence[Curve], lowest: float) -> list[float]:
+    """Below which saving each curve is left out."""
+    classical = [curve.family == "classical" for curve in curves]
+    return [lowest / 2 if of and not all(classical) else lowest for of in classical]
 
 
 def _saving(anchor: tuple[ArrayLike, ArrayLike], curve: Curve, name: str) -> tuple[Array, Array]:

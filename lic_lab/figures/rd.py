@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lic_lab.figures.curves import METRICS, Curve, add_legend, check, looks, ranked
+from lic_lab.figures.curves import METRICS, Curve, add_legend, check, labels, looks, ranked
 from lic_lab.figures.style import COLUMN, new, styled
 
 
@@ -21,6 +21,8 @@ def rd_curves(
     title: str = "",
 ) -> Figure:
     """Quality against bits per pixel; the legend lists the curves from the best to the worst.
+
+    It also names those that lie outside of `rates`.
 
     Parameters
     ----------
@@ -49,8 +51,8 @@ def rd_curves(
         raise ValueError(f"rates is ({low:g}, {high:g}); no curve has a point from the first to the second")
     figure = new(width, (0.55 if width > 1.5 * COLUMN else 0.74) * width)
     ax = figure.subplots()
-    drawn = list(zip(curves, looks(curves), strict=True))
-    for curve, look in drawn:
+    drawn = [of for of in zip(curves, looks(curves), labels(curves), strict=True) if of[0] in seen]
+    for curve, look, _ in drawn:
         ax.plot(*curve.points, **look, zorder=3 if curve.family == "ours" else 2)
     values = np.concatenate([_within(curve, low, high) for curve in seen])
     gap = 0.06 * max(float(np.ptp(values)), 0.1)
@@ -61,7 +63,10 @@ def rd_curves(
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     ax.set(xlabel="rate (bpp)", ylabel=METRICS[metric], title=title)
-    add_legend(figure, *zip(*(drawn[i] for i in ranked(curves)), strict=True))
+    missing = [name for curve, name in zip(curves, labels(curves), strict=True) if curve not in seen]
+    note = f"not from {low:g} to {high:.3g} bpp: {', '.join(missing)}" if missing else ""
+    best = [drawn[i] for i in ranked(seen)]
+    add_legend(figure, [of for of, *_ in best], [look for _, look, _ in best], [label for *_, label in best], note)
     return figure
 
 

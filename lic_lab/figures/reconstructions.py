@@ -43,6 +43,6 @@ def reconstruction(trace: Trace, width: float = PAGE) -> Figure:
     drawn = error.imshow(off, extent=(0, pixels[1], pixels[0], 0), cmap=MAP, vmin=0, vmax=limit)
     maps.axes_in_pixels(error, *pixels)
     error.set_title("error")
-    maps.colour_bar(error, drawn, "mean |error| (of 255)", extend="max")
+    maps.colour_bar(error, drawn, "mean |error| (of 255)")
     maps.label_first((before, after, error))
     return figure

@@ -158,7 +158,7 @@ def reference_maps(trace: Trace, slice: int = 0, width: float = PAGE) -> Figure:
         ax.set_facecolor("0.8")
         drawn = maps.latent_map(ax, values, pixels, trace.geometry.cell, *_range(values))
         ax.set_title(name)
-        maps.colour_bar_below(ax, ax, drawn, label, extend="min")
+        maps.colour_bar_below(ax, ax, [drawn], label)
     maps.label_first((image, *axes))
     maps.few_ticks((image, *axes))
     return figure

@@ -47,7 +47,7 @@ def ablation(rows: Sequence[Mapping[str, Any]], width: float = PAGE) -> Figure:
             label = "hyperprior alone" if group == "none" else group
             ax.barh(places[here], values[here], color=colour, label=label, height=0.72)
     for place, row, value in zip(places, rows, values, strict=True):
-        text = f"{value:+.2f} %" if value else "reference"
+        text = "the base" if _name(row) == "none" else f"{value:+.2f} %"
         text = f"{text}  ({row['bpp']:.4f} bpp)".replace("-", "\N{MINUS SIGN}")
         side = 1 if value > 0 else -1
         ax.annotate(

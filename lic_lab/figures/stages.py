@@ -62,13 +62,13 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
         max((float(np.percentile(np.abs(of), 99.5)) for of in several), default=0.0) or 1.0
         for several in (bits, change)
     )
+    values, costs, steps = [], [], []  # images of one scale each
     for i, (stage, axes) in enumerate(zip(stages, rows, strict=True)):
         mu = stage.mu[channel]
         error = symbols - mu
-        value = maps.latent_map(axes[0], symbols, pixels, cell, -limit, limit, SIGNED)
-        maps.latent_map(axes[1], mu, pixels, cell, -limit, limit, SIGNED)
-        maps.latent_map(axes[2], error, pixels, cell, -limit, limit, SIGNED)
-        cost = maps.latent_map(axes[3], bits[i], pixels, cell, 0, most, MAP)
+        for ax, of in zip(axes, (symbols, mu, error), strict=False):
+            values.append(maps.latent_map(ax, of, pixels, cell, -limit, limit, SIGNED))
+        costs.append(maps.latent_map(axes[3], bits[i], pixels, cell, 0, most, MAP))
         axes[0].set_title("symbols \u0177" if i == 0 else "\u0177", fontsize=7, pad=3)
         mean = f"\N{GREEK SMALL LETTER MU}$_{i + 1}$"
         off_by = float(np.abs(error).mean())
@@ -77,7 +77,7 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
         axes[3].set_title(f"{total[i]:.0f} bits", fontsize=7, pad=3)
         if i:
             off = change[i - 1]
-            drawn = maps.latent_map(axes[4], off, pixels, cell, -step, step, SIGNED)
+            steps.append(maps.latent_map(axes[4], off, pixels, cell, -step, step, SIGNED))
             less = total[i] - total[i - 1]
             part = 100 * less / (total[i - 1] or 1)
             axes[4].set_title(f"{less:+.0f} bits, {part:+.1f} %".replace("-", _MINUS), fontsize=7, pad=3)
@@ -91,12 +91,10 @@ def progressive_stages(trace: Trace, channel: int | None = None, width: float = 
                 ax.set_xlabel("")
                 ax.tick_params(labelbottom=False)
     last = rows[-1]
-    maps.colour_bar_below(last[0], last[2], value, f"symbols and prediction of channel {channel} (quantiser steps)")
-    maps.colour_bar_below(last[3], last[3], cost, "bits per position", extend="max")
+    maps.colour_bar_below(last[0], last[2], values, f"symbols and prediction of channel {channel} (quantiser steps)")
+    maps.colour_bar_below(last[3], last[3], costs, "bits per position")
     if change:
-        maps.colour_bar_below(
-            last[4], last[4], drawn, "change (bits per position):\nblue saves, red costs", extend="both"
-        )
+        maps.colour_bar_below(last[4], last[4], steps, "change (bits per position):\nblue saves, red costs")
     share = 100 * total[-1] / (float(trace.bits.sum()) or 1)
     spent = ", ".join(f"{stage.name} {stage.bits.sum() / trace.pixels:.3f}" for stage in stages)
     figure.suptitle(

@@ -9,6 +9,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from lic_lab import analysis
+from lic_lab.figures.attention_maps import moved
 from lic_lab.tracing import Trace
 from lic_lab.widgets.errors import in_words
 from lic_lab.widgets.map import Map
@@ -27,10 +28,8 @@ INVITE = (
     "None of the components in use attends to anything in this picture. Choose <b>local: checkerboard attention</b> "
     "or a <b>global</b> context."
 )
-WORDS = (
-    "<p class='lab-words'><b>Click a position</b> to see where the component looks for its symbol. Hatched positions "
-    "are masked: not decoded yet, or hidden from this component.</p>"
-)
+WORDS = "<p class='lab-words'><b>Click a position</b> to see where the component looks for its symbol.{}</p>"
+MASKED = " Hatched positions are masked: not decoded yet, or hidden from this component."
 
 
 class AttentionMaps(Panel):
@@ -44,7 +43,7 @@ class AttentionMaps(Panel):
         self.head = menu("Head", [], "One head, or the mean of all")
         self.ground = menu("Show", [("over the picture", True), ("map alone", False)], "Ground of the map")
         self.map = Map(name="attention", title="Attention", tooltip="Click to ask for another position")
-        self.words = widgets.HTML(WORDS)
+        self.words = widgets.HTML(WORDS.format(""))
         self._kept: tuple[Run, str, Trace] | None = None  # maps are large: only the last component's are kept
         self._filling = False
         for control in (self.component, self.slice, self.head, self.ground):
@@ -83,7 +82,7 @@ class AttentionMaps(Panel):
         query = "row {}, column {}".format(*found.position)
         nearest = (
             ""
-            if found.position == tuple(int((at + 0.5) // found.query_side) for at in scene.position)
+            if not moved(found, scene.position)
             else (
                 f"<p class='lab-words'>The symbol at the cursor asks nothing of this component. Shown is the nearest "
                 f"that does, at {query} (outlined).</p>"
@@ -99,7 +98,7 @@ class AttentionMaps(Panel):
                 f"<b>{far:.1f}</b> positions"
             )
         facts = f"<p class='lab-words'>{facts}.</p>"
-        self.words.value = WORDS + facts + nearest
+        self.words.value = WORDS.format("" if found.visible.all() else MASKED) + facts + nearest
         self.map.title = f"Attention of {NAMES.get(name, name)}, slice {self.slice.value}"
         self.map.readout = scene.name_position(weights, "", found.side)
         self.map.description = f"Attention weights of {query}: {visible} of {weights.size} positions are visible"

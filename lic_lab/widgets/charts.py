@@ -12,7 +12,7 @@ import traitlets
 from matplotlib.colors import to_hex
 
 from lic_lab import analysis
-from lic_lab.figures.curves import METRICS, Curve, check, looks
+from lic_lab.figures.curves import METRICS, Curve, check, labels, looks
 
 _SYMBOLS = {
     "o": "circle",
@@ -74,12 +74,12 @@ def rd_chart(curves: Sequence[Curve], metric: str = "psnr", title: str = "") -> 
         raise ValueError(f"metric is {metric!r}; it must be one of {', '.join(METRICS)}")
     chart = empty_chart("rate (bpp)", METRICS[metric], title)
     mixed = not all(curve.published for curve in curves)
-    for curve, line in zip(curves, lines(curves), strict=True):
+    for curve, line, label in zip(curves, lines(curves), labels(curves), strict=True):
         bpp, quality = curve.points
         said = f"<br>published: {curve.source}" if curve.published else ""
-        name = f"{curve.name} (published)" if mixed and curve.published else curve.name
+        name = f"{label} (published)" if mixed and curve.published else label
         chart.add_scatter(
-            x=bpp, y=quality, name=name, hovertemplate=f"<b>{curve.name}</b><br>{_UNIT}{said}<extra></extra>", **line
+            x=bpp, y=quality, name=name, hovertemplate=f"<b>{label}</b><br>{_UNIT}{said}<extra></extra>", **line
         )
     learned = [curve for curve in curves if curve.family != "classical"] or curves
     chart.update_xaxes(range=[0, 1.05 * max(float(curve.points[0][-1]) for curve in learned)])
@@ -99,12 +99,12 @@ def saving_chart(anchor: Curve, curves: Sequence[Curve], metric: str = "psnr") -
     check(curves)
     mixed = not all(curve.published for curve in curves)
     chart = empty_chart(METRICS[metric], f"rate saved over {anchor.name} (%)")
-    for curve, line in zip(curves, lines(curves), strict=True):
+    for curve, line, label in zip(curves, lines(curves), labels(curves), strict=True):
         if curve.name == anchor.name or not (found := saving(anchor, curve)):
             continue
         quality, saved, at, value = found
-        name = f"{curve.name} (published)" if mixed and curve.published else curve.name
-        hover = f"<b>{curve.name}</b><br>%{{x:.2f}} dB: %{{y:.1f}} % of {anchor.name}'s rate saved<extra></extra>"
+        name = f"{label} (published)" if mixed and curve.published else label
+        hover = f"<b>{label}</b><br>%{{x:.2f}} dB: %{{y:.1f}} % of {anchor.name}'s rate saved<extra></extra>"
         chart.add_scatter(
             x=quality,
             y=saved,

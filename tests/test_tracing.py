@@ -204,6 +204,19 @@ def test_a_trace_is_the_same_in_whatever_state_torch_and_the_model_are(make: Cal
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+@pytest.mark.parametrize("name", ["shared", "joint-autoregressive", "factorized"])
+def test_forward_is_the_same_inside_of_autocast_and_learns_there(name: str) -> None:
+    codec, x = copy.deepcopy(lively(name)), read_image(PHOTO[:32, :32])
+    expected = codec(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = codec.train()(x)
+        (found["x_hat"].square().mean() - found["likelihoods"]["y"].log2().mean()).backward()
+        found = codec.eval()(x)
+    assert all(torch.isfinite(p.grad).all() for p in codec.parameters() if p.grad is not None)
+    for key in ("y", "x_hat"):
+        torch.testing.assert_close(*({**of, **of["likelihoods"]}[key] for of in (found, expected)), rtol=0, atol=0)
+
+
 def test_the_state_comes_back_when_a_trace_fails() -> None:
     for model in (ours().train(), theirs().train()):
         model.g_a[0][2].register_forward_hook(lambda *_: [][0])

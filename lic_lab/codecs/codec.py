@@ -40,6 +40,16 @@ RATE_POINT = ("quality", "lmbda", "digest", "loaded")  # attributes of a codec w
 
 
 @contextmanager
+def uncast() -> Iterator[None]:
+    """Context without autocast: what an entropy model counts needs all digits of float32."""
+    with ExitStack() as settings:
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device):
+                settings.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+@contextmanager
 def undisturbed(*modules: nn.Module) -> Iterator[None]:
     """Context in which results depend on what modules hold, and not on how torch or they happen to be set.
 
@@ -52,9 +62,7 @@ def undisturbed(*modules: nn.Module) -> Iterator[None]:
     with ExitStack() as settings:
         settings.enter_context(torch.inference_mode(False))
         settings.enter_context(torch.no_grad())
-        for device in ("cpu", "cuda", "mps", "xpu"):
-            if torch.is_autocast_enabled(device):
-                settings.enter_context(torch.autocast(device, enabled=False))
+        settings.enter_context(uncast())
         if torch.get_default_device().type != "cpu":
             settings.enter_context(torch.device("cpu"))
         if dtype != torch.float32:
@@ -165,8 +173,9 @@ class Codec(CompressionModel):
 
     # ------------------------------------------------------------------ CompressAI's interface
 
+    @uncast()
     def forward(self, x: Tensor) -> dict[str, Any]:
-        """Estimate for images (B, 3, H, W) in [0, 1], of any size.
+        """Estimate for images (B, 3, H, W) in [0, 1], of any size. Inside of autocast it is what it is outside.
 
         Returns
         -------

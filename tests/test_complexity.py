@@ -34,8 +34,7 @@ def test_it_counts_what_torch_counts_while_it_computes(name, size):
     rows = complexity(codec, 70, 121)  # covered by the same positions
     assert sum(row["macs"] for row in rows) == counter.get_total_flops() / 2 > 0
     assert all(row["macs_per_pixel"] == row["macs"] / (70 * 121) for row in rows)
-    if size == "paper" or name not in ("mlic", "mlic+"):  # whose small size has components that they do not use
-        assert sum(row["parameters"] for row in rows) == registry.parameters(name, size)
+    assert sum(row["parameters"] for row in rows) == registry.parameters(name, size)
 
 
 def test_the_rows_are_the_components_in_use():

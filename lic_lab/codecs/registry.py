@@ -25,8 +25,8 @@ class Entry:
         "module:class" within `lic_lab.codecs`.
     sizes : mapping of str to int
         Number of parameters by size. "paper" has the published dimensions and no weights, "released" those of the
-        authors' code where they differ; "small" is made for two CPU cores. For `small` MLIC and MLIC+ the number is
-        that of the shared latent's whole model, all alternatives included.
+        authors' code where they differ; "small" is made for two CPU cores. They are those that
+        the codec codes with: small MLIC and MLIC+ leave the alternatives of the shared latent's model aside.
     """
 
     name: str
@@ -103,8 +103,8 @@ ENTRIES = {
         ),
         Entry("conv-charm", "Conv-ChARM", _GHORBEL, "ict:ConvCharm", {"paper": 52_588_355, "small": 8_706_019}),
         Entry("ict", "ICT", _GHORBEL, "ict:ICT", {"paper": 37_133_000, "small": 2_934_924}),
-        Entry("mlic", "MLIC", _MLIC, "mlic:MLIC", {"paper": 46_401_516, "small": 9_086_887}),
-        Entry("mlic+", "MLIC+", _MLIC, "mlic_plus:MLICPlus", {"paper": 81_590_784, "small": 9_086_887}),
+        Entry("mlic", "MLIC", _MLIC, "mlic:MLIC", {"paper": 46_401_516, "small": 8_065_951}),
+        Entry("mlic+", "MLIC+", _MLIC, "mlic_plus:MLICPlus", {"paper": 81_590_784, "small": 7_976_487}),
     )
 }
 
@@ -144,7 +144,7 @@ def create(name: str, size: str = "paper") -> Codec:
 
 
 def parameters(name: str, size: str = "paper") -> int:
-    """Number of parameters of what `create` makes; errors are its."""
+    """Number of parameters that the codec of `create` codes with, as `evaluation.complexity` counts; errors are its."""
     return _sized(name, size).sizes[size]
 
 

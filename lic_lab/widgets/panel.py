@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import ipywidgets as widgets
@@ -31,6 +32,7 @@ class Panel(widgets.VBox):
         super().__init__([self.message, *children])
         self.add_class("lab-panel")
         self.scene: Scene | None = None
+        self.drawn: Callable[[], None] = lambda: None  # called when one of the tab's own menus has changed it
 
     def show(self, scene: Scene) -> None:
         """A run, a pin or the opening of the tab: draw everything."""
@@ -50,6 +52,7 @@ class Panel(widgets.VBox):
         """One of the tab's own menus changed."""
         if self.scene is not None:
             guarded(self.show, self.say)(self.scene)
+            self.drawn()
 
     def say(self, error: Exception) -> None:
         """Show what went wrong, here in the tab."""

@@ -18,14 +18,16 @@ from lic_lab.image import to_uint8
 from lic_lab.widgets.charts import Chart, empty_chart, lines, saving
 from lic_lab.widgets.map import Map
 from lic_lab.widgets.operating_points import OperatingPoint, display_png
+from lic_lab.widgets.page import Page
 from lic_lab.widgets.panel import menu, row
+from lic_lab.widgets.still import Still, figure_png
 from lic_lab.widgets.workbench import Workbench
 
 MEAN = "mean over the pictures"
 HINT = "Hover a point to see its picture; click it to open it in the workbench."
 
 
-class RDExplorer(widgets.VBox):
+class RDExplorer(Page):
     """RD curves and the rate saved over an anchor, with the picture of the point under the mouse beside the original.
 
     Parameters
@@ -61,6 +63,7 @@ class RDExplorer(widgets.VBox):
         self._seen = names[0]  # the picture that the points of a mean show
         self._shown: OperatingPoint | None = None
         self.workbench: Workbench | None = None
+        self._drawn: dict[tuple[str, str], bytes] = {}  # curves of the still, by metric and picture
 
         too_small = any(np.isnan(point.ms_ssim) for point in points)
         metrics = [
@@ -75,7 +78,6 @@ class RDExplorer(widgets.VBox):
         self.save = widgets.Button(
             description="Save as PDF", tooltip="Write this figure, as a paper has it, to rd_curves.pdf in this folder"
         )
-        self.message = widgets.HTML()
         self.numbers = widgets.HTML()
         self.original = Map(name="original-picture", title="Original")
         self.picture = Map(name="decoded-picture", title="")
@@ -89,7 +91,7 @@ class RDExplorer(widgets.VBox):
         self._listen()
         if lossless:
             named = "; ".join(", ".join(words) for words in sorted(lossless))
-            self._say(f"Left out, as they lose nothing on some picture and no axis has a place for that: {named}.")
+            self.say(f"Left out, as they lose nothing on some picture and no axis has a place for that: {named}.")
 
     # -- the page ----------------------------------------------------------------------------------
 
@@ -111,22 +113,21 @@ class RDExplorer(widgets.VBox):
     def _build(self) -> None:
         self.picture.tips = {c.description: c.tooltip for c in (self.metric, self.image, self.anchor)}
         controls = row(self.metric, self.image, self.anchor, self.save, kind="lab-rd-controls")
-        self.children = [
+        self.fill(
             controls,
             self.message,
             row(self.chart, self.savings, kind="lab-halves"),
             self.numbers,
             row(self.original, self.picture, kind="lab-pictures"),
             self._place,
-        ]
-        self.add_class("lic-lab")
+        )
         self.add_class("lab-rd")
 
     def _listen(self) -> None:
         for control in (self.metric, self.image):
-            control.observe(self._on_menu, "value")
-        self.anchor.observe(lambda change: self._draw(), "value")
-        self.save.on_click(self._on_save)
+            self.listen(control, self._on_menu)
+        self.listen(self.anchor, lambda change: self._draw())
+        self.on_click(self.save, self._on_save)
         for i, name in enumerate(self._points):
             trace = self.chart.data[i]
             trace.on_hover(self._handler(name, self.show))
@@ -147,7 +148,7 @@ class RDExplorer(widgets.VBox):
                 i = next(k for k, point in enumerate(self._of(name)) if point.configuration == configuration)
             act(self._of(name)[i])
 
-        return handle
+        return self.answering(handle)
 
     # -- what the user does ------------------------------------------------------------------------
 
@@ -174,19 +175,19 @@ class RDExplorer(widgets.VBox):
         """Open a point in the workbench, below; of a codec that it does not know, say so. What a click does."""
         self.show(point)
         if point.opens is None:
-            self._say(
+            self.say(
                 f"The workbench shows the codecs of the shared latent, so it can't open {point.subject}; its picture "
                 "and its numbers are shown here."
             )
             return
         quality, components = point.opens
-        self._say(f"Opening {point.picture.name}, {point.subject}, {point.configuration} in the workbench, below.")
+        self.say(f"Opening {point.picture.name}, {point.subject}, {point.configuration} in the workbench, below.")
         if self.workbench is None:
             self.workbench = Workbench(point.picture, quality, components)
             self._place.children = [self.workbench]
         else:
             self.workbench.open_picture(point.picture, quality, components)
-        self._say(f"{point.picture.name}, {point.subject}, {point.configuration} is open in the workbench, below.")
+        self.say(f"{point.picture.name}, {point.subject}, {point.configuration} is open in the workbench, below.")
 
     def curves(self) -> list[Curve]:
         """What the left chart shows, as `figures.rd_curves` takes it."""
@@ -226,12 +227,12 @@ class RDExplorer(widgets.VBox):
         try:
             self.paper_figure().savefig(path)
         except OSError as error:
-            self._say(f"{path.resolve()} can't be written: {error.strerror or error}")
+            self.say(f"{path.resolve()} can't be written: {error.strerror or error}")
             return
         except ValueError as error:  # more curves than a figure can tell apart
-            self._say(f"There is no such figure: {error}")
+            self.say(f"There is no such figure: {error}")
             return
-        self._say(f"Saved as {path.resolve()}.")
+        self.say(f"Saved as {path.resolve()}.")
 
     # -- showing -----------------------------------------------------------------------------------
 
@@ -276,8 +277,18 @@ class RDExplorer(widgets.VBox):
         said = escape(f"{point.picture.name} by {point.subject}, {point.configuration}")
         return f"<div class='lab-figures lab-rd-numbers'>{shown}<p class='lab-words'><b>{said}</b><br>{HINT}</p></div>"
 
-    def _say(self, words: str) -> None:
-        self.message.value = f'<div class="lab-message" role="status">{escape(words)}</div>' if words else ""
+    def still(self) -> Still:
+        assert self._shown is not None
+        point, shown = self._shown, (self.metric.value, self.image.value)
+        if shown not in self._drawn:  # a figure takes a third of a second, and the mouse changes nothing in it
+            self._drawn[shown] = figure_png(self.paper_figure(figures.PAGE))
+        facts = [("bits per pixel", f"{point.bpp:.4f}"), ("PSNR in dB", f"{point.psnr:.2f}")]
+        pictures = [
+            ("Rate and quality", self._drawn[shown]),
+            (f"{self.picture.title}, {point.picture.name}", point.png),
+        ]
+        code = "lab.widgets.RDExplorer(points), with the points of the cells before"
+        return Still(f"Rate-distortion curves: {self.image.value}", facts, pictures, code)
 
     # -- the points --------------------------------------------------------------------------------
 

@@ -21,13 +21,14 @@ from lic_lab.widgets.compare import Compare
 from lic_lab.widgets.correlation import Correlation
 from lic_lab.widgets.errors import guarded
 from lic_lab.widgets.map import Map
-from lic_lab.widgets.numbers import numbers_html
+from lic_lab.widgets.numbers import decibels, numbers_html
 from lic_lab.widgets.pace import LONG, Progress
 from lic_lab.widgets.page import Page
 from lic_lab.widgets.panel import Panel, menu, row
 from lic_lab.widgets.photographs import photographs
 from lic_lab.widgets.session import Choice, Run, Session
 from lic_lab.widgets.similarity import Similarity
+from lic_lab.widgets.still import Still
 from lic_lab.widgets.upload import Upload
 from lic_lab.widgets.view import Scene
 
@@ -217,7 +218,9 @@ class Workbench(Page):
             ]
         )
         stage.add_class("lab-stage")
-        self.children = [row(controls, stage, kind="lab-grid")]
+        self.fill(row(controls, stage, kind="lab-grid"))
+        for panel in self.panels:
+            panel.drawn = self.changed
         self._offer(START)
         self._forget_reset()
         self._progress(None)
@@ -513,6 +516,7 @@ class Workbench(Page):
             lambda: self._notes(run), self._show_panel,
         ):  # fmt: skip
             guarded(show, self.complain)()
+        self.changed()
 
     def _move(self, i: int, j: int) -> None:
         if self.run is None or self._quiet or (i, j) == self._position:
@@ -532,6 +536,20 @@ class Workbench(Page):
     @property
     def _panel(self) -> Panel:
         return self.panels[self.tabs.value]
+
+    def still(self) -> Still:
+        if self.run is None:
+            return Still("The workbench", [], [], "lab.widgets.Workbench()")
+        trace, source = self.run.trace, self._pictures[self._settled["photo"]]
+        image = str(source) if isinstance(source, Path) else trace.picture.name
+        facts = [("bits per pixel", f"{trace.bpp['total']:.4f}"), ("PSNR in dB", decibels(trace.psnr))]
+        if self.pinned is not None:
+            facts.append((f"A, {_full_label(self.pinned)}, bits per pixel", f"{self.pinned.trace.bpp['total']:.4f}"))
+        in_tab = [child for child in vars(self._panel).values() if isinstance(child, Map)]
+        maps = [self.picture_map, self.bit_map, *(map_ for map_ in in_tab if map_.layout.display != "none")]
+        code = f"lab.widgets.Workbench({image!r}, quality={trace.quality}, components={trace.combination})"
+        pictures = [(f"{map_.title}: {map_.readout}", map_.value) for map_ in maps if map_.value]
+        return Still(f"Workbench: {_full_label(self.run)}", facts, pictures, code)
 
     def _show_numbers(self, run: Run | None) -> None:
         self._numbered = run

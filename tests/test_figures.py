@@ -377,29 +377,15 @@ def test_hidden_positions_have_no_colour_and_the_mark_is_on_its_position(photogr
 def test_constant_and_wholly_hidden_maps_are_drawn() -> None:
     assert pixels(png.heatmap_png(np.full((2, 3), 7.0), size=(20, 30))).shape == (20, 30, 3)
     assert pixels(png.heatmap_png(np.full((2, 3), np.nan), size=(20, 30))).shape == (20, 30, 3)
-    assert pixels(png.difference_png(np.zeros((2, 3)), size=(20, 30))).min() > 240  # no difference is white
+    nothing = png.heatmap_png(np.zeros((2, 3)), size=(20, 30), low=-1, high=1, colours=png.DIFFERENCE)
+    assert pixels(nothing).min() > 240  # no difference is white
 
 
-def test_difference_png_is_blue_below_and_red_above() -> None:
-    found = pixels(png.difference_png(np.array([[-2.0, 0.0, 2.0]]), size=(10, 30))).astype(int)
+def test_differences_are_blue_below_and_red_above() -> None:
+    drawn = png.heatmap_png(np.array([[-2.0, 0.0, 2.0]]), size=(10, 30), low=-2, high=2, colours=png.DIFFERENCE)
+    found = pixels(drawn).astype(int)
     below, zero, above = found[5, 5], found[5, 15], found[5, 25]
     assert below[2] > below[0] and above[0] > above[2] and zero.min() > 240
-
-
-def test_attention_png_marks_the_query_and_averages_heads(photograph: np.ndarray) -> None:
-    weights = np.random.default_rng(8).uniform(size=(2, 5, 5))
-    size = (80, 80)
-    mean = png.heatmap_png(weights.mean(0), size=size, low=0, mark=(1, 1))
-    assert png.attention_png(weights, (1, 1), size=size) == mean
-
-
-def test_thumbnails_and_colour_bar_have_their_sizes() -> None:
-    channels = np.random.default_rng(9).normal(size=(7, 8, 12))
-    assert pixels(png.thumbnails_png(channels, columns=3, height=40, gap=5)).shape == (3 * 45 - 5, 3 * 65 - 5, 3)
-    bar = pixels(png.colour_bar_png("viridis", size=(10, 200)))
-    assert bar.shape == (10, 200, 3)
-    want = 255 * matplotlib.colormaps["viridis"](np.array([0.0, 1.0]))[:, :3]
-    np.testing.assert_allclose(bar[0, [0, -1]], want, atol=1)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Channels(Panel):
         source = trace.bits if self.content.value == "bits" else trace.told(self.content.value)
         for map_, channel in zip(self.maps, order, strict=False):
             map_.title = f"channel {channel}"
-            map_.readout = f"{bits[channel] / bits.sum():.1%}"
+            map_.readout = f"{bits[channel] / (bits.sum() or 1):.1%}"
             map_.description = f"{self.content.value} of channel {channel}, which costs {bits[channel]:.0f} bits"
             limit = float(np.abs(source[channel]).max()) or 1.0
             signed = self.content.value in ("symbols", "mu")

@@ -340,7 +340,7 @@ def test_a_mistake_ends_the_process_with_status_2_and_no_traceback(tmp_path):
     assert "no weights for 'mlic+'" in found.stderr
 
 
-def test_train_passes_its_arguments_on(tmp_path, monkeypatch, capsys):
+def test_train_passes_its_arguments_on(untrained_weights, tmp_path, monkeypatch, capsys):
     from lic_lab.training import recipes
     from lic_lab.training.recipes import Run, Settings, recipe_of
 
@@ -349,11 +349,16 @@ def test_train_passes_its_arguments_on(tmp_path, monkeypatch, capsys):
     for i in range(2):
         Image.effect_noise((300, 280), 50 + i).convert("RGB").save(tmp_path / f"{i}.png")
     options = ["--lambda", "0.013", "--data", str(tmp_path)]
+    shipped = str(untrained_weights / "untrained.safetensors")
     argv = ["train", "shared", "finish", *options, "--steps", "7", "--checkpoint", str(tmp_path / "runs" / "c.pt")]
+    assert cli.main(argv) == 2
+    assert "there is no joint.pt beside" in capsys.readouterr().err
+    argv += ["--start", shipped]
     argv += ["--lr", "0.01", "--warmup", "1", "--decay", "2", "--batch", "3", "--crop", "64", "--workers", "1"]
     assert cli.main([*argv, "--bf16", "--linear-steps", "4", "--seed", "5"]) == 0
     settings = Settings(7, 0.01, 1, 2, batch=3, crop=64, workers=1, seed=5, linear_steps=4, bf16=True)
-    assert seen == [(Run("shared", "finish", 0.013, str(tmp_path), str(tmp_path / "runs" / "c.pt"), settings), 1)]
+    to = str(tmp_path / "runs" / "c.pt")
+    assert seen == [(Run("shared", "finish", 0.013, str(tmp_path), to, settings, shipped), 1)]
     assert capsys.readouterr().out == f"{tmp_path / 'runs' / 'c.pt'}\n"
 
     monkeypatch.setenv("LIC_LAB_CACHE", str(tmp_path / "cache"))

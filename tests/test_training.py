@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage import data
 from torch import nn
-from toy import Killed, Toy
+from toy import Killed, Toy, refuses
 
 from lic_lab.codecs.global_reference import GlobalReference
 from lic_lab.codecs.registry import create
@@ -42,6 +44,7 @@ from lic_lab.training.folders import cache
 from lic_lab.training.loop import PATIENCE, Diverged, Turn
 from lic_lab.training.loss import rate_distortion
 from lic_lab.training.recipes import EVERYTHING, Recipe, Run, Settings, Stage, recipe_of
+from lic_lab.training.starts import fitted
 from lic_lab.transforms.residual import Analysis, KarhunenLoeve
 
 
@@ -232,6 +235,111 @@ def test_a_checkpoint_from_before_there_were_good_states_is_resumed(tmp_path):
     assert (saved(path)["step"], saved(path)["detours"]) == (250, 1)
 
 
+def test_workers_meet_without_a_port_and_their_mistakes_are_told_as_such(tmp_path):
+    with socket.socket() as taken:  # nothing listens to what torch's variables say
+        taken.bind(("127.0.0.1", 0))
+        port = str(taken.getsockname()[1])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MASTER_ADDR", "127.0.0.1")
+            patch.setenv("MASTER_PORT", port)
+            with pytest.raises(ValueError, match=r"^2 workers$"):
+                loop.launch(refuses, 2)
+
+
+CHECKPOINTS = {
+    "another lambda": ({"recipe": {"lambda": ("2", "2")}}, "lambda 1, now 2"),
+    "another stage": ({"recipe": {"stage": ("finish", "finish")}}, "stage joint, now finish"),
+    "other images": ({"recipe": {"images": ("e", "/b")}}, "images /a, now /b"),
+    "other images there": ({"recipe": {"images": ("e", "/a")}}, "images /a, now /a with other contents"),
+    "another rate": ({"lr": 0.1}, "lr 0.02, now 0.1"),
+    "another bound": ({"clip": 2.0}, "clip 1, now 2"),
+    "another decay": ({"decay": 200}, "decay 100, now 200"),
+    "fewer steps": ({"steps": 170}, "has made 180 steps, and 170 are asked for"),
+    "more steps, once the rate falls": ({"steps": 500}, "steps 250, now 500"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), CHECKPOINTS.values(), ids=CHECKPOINTS)
+def test_a_checkpoint_is_gone_on_with_only_under_its_recipe(change, message, tmp_path):
+    schedule = loop.Schedule(250, lr=0.02, decay=100)
+    recipe = {"lambda": ("1", "1"), "stage": ("joint", "joint"), "images": ("d", "/a")}
+    state = {"step": 180, "schedule": asdict(schedule), "recipe": recipe}
+    loop.check_recipe(tmp_path, state, replace(schedule, checkpoint_seconds=1.0), recipe)
+    loop.check_recipe(tmp_path, {"step": 180, "schedule": {"steps": 250}}, schedule, recipe)  # an older one
+    change = dict(change)
+    recipe = recipe | change.pop("recipe", {})
+    with pytest.raises(ValueError, match=rf"{message}.*another --checkpoint"):
+        loop.check_recipe(tmp_path, state, replace(schedule, **change), recipe)
+
+
+def test_steps_may_change_as_long_as_those_made_are_the_same(tmp_path):
+    """Before the rate falls a longer run is the same so far, and so it ends at the same weights."""
+    schedule = loop.Schedule(250, lr=0.02, decay=100)
+    for steps, decay in ((500, 100), (160, 10), (250, 30)):
+        loop.check_recipe(
+            tmp_path, {"step": 150, "schedule": asdict(schedule)}, replace(schedule, steps=steps, decay=decay), {}
+        )
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path):
+    path = tmp_path / "run.v2"
+    Toy(str(path), steps=120)()
+    before = path.read_bytes()
+    Toy(str(path), steps=120)()
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="has made 120 steps, and 50 are asked for"):
+        Toy(str(path), steps=50)()
+    assert path.read_bytes() == before
+    assert {p.name for p in tmp_path.iterdir()} == {"run.v2", "run.v2.jsonl", "run.0"}  # the last one is Toy's
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[: len(data) // 2], "damaged or cut off"),
+        (lambda data: b"", "damaged or cut off"),
+        (lambda data: data[:400] + bytes([data[400] ^ 255]) + data[401:], "damaged or cut off"),
+        (lambda data: b"<html>", "damaged or cut off"),
+    ],
+)
+def test_a_checkpoint_that_is_none_is_told_in_one_line_and_stays(damage, message, tmp_path):
+    path = tmp_path / "a.pt"
+    Toy(str(path), steps=1)()
+    path.write_bytes(damage(path.read_bytes()))
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message) as told:
+        Toy(str(path), steps=2)()
+    assert "\n" not in str(told.value) and "--checkpoint" in str(told.value)
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_of_others_is_told(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"epoch": 1, "state_dict": {"g_a.weight": torch.zeros(1)}}, path)
+    with pytest.raises(ValueError, match="is no checkpoint of lic-lab train.*--start"):
+        Toy(str(path))()
+    torch.save({"step": 1, "schedule": {"steps": 2}, "modules": {"g_a": torch.zeros(1)}}, path)
+    with pytest.raises(ValueError, match="of another codec or stage"):
+        Toy(str(path))()
+    with pytest.raises(IsADirectoryError, match="give a file's name"):
+        Toy(str(tmp_path))()
+
+
+def test_a_full_disk_ends_a_run_in_words_and_keeps_the_checkpoint(tmp_path):
+    path = tmp_path / "a.pt"
+    Toy(str(path), steps=100)()
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(OSError, match=str(path)):
+            Toy(str(path), steps=200)()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
 # Stages
 
 
@@ -306,6 +414,49 @@ def test_every_combination_that_is_drawn_has_a_meaning_and_all_are_drawn():
     everything = [stages["joint"].draw(np.random.default_rng(seed)) for seed in range(300)]
     assert {c["local"] for c in everything} == {"none", "checkerboard", "stacked", "attention", "raster"}
     assert len({c["global"] for c in everything}) == 5
+
+
+def test_a_stage_starts_from_the_one_before_or_says_what_it_needs(folder, tmp_path):
+    options = {"lmbda": 0.01, "data": str(folder), "settings": Settings(2, crop=64)}
+    with pytest.raises(ValueError, match=r"no joint\.pt beside .*train shared joint` first, or give --start"):
+        Run("shared", "finish", checkpoint=str(tmp_path / "finish.pt"), **options)
+    assert recipes.start_of("shared", "finish", tmp_path) is recipes.start_of("shared", "joint", tmp_path) is None
+    torch.save({"step": 1, "schedule": {"steps": 2}}, tmp_path / "joint.pt")
+    with pytest.raises(ValueError, match="has made 1 of its 2 steps: finish it first"):
+        recipes.start_of("shared", "finish", tmp_path)
+    torch.save({"step": 2, "schedule": {"steps": 2}}, tmp_path / "joint.pt")
+    start = recipes.start_of("shared", "finish", tmp_path)
+    assert start == str(tmp_path / "joint.pt")
+    it = Run("shared", "finish", checkpoint=str(tmp_path / "finish.pt"), start=start, **options)
+    before = it.recipe(it.images())
+    torch.save({"step": 3, "schedule": {"steps": 3}}, tmp_path / "joint.pt")
+    assert {name for name, of in it.recipe(it.images()).items() if of != before[name]} == {"start"}
+    with pytest.raises(ValueError, match="is what it starts from"):
+        Run("shared", "finish", checkpoint=start, start=start, **options)
+
+
+def test_one_run_writes_to_a_checkpoint_at_a_time(folder, tmp_path, monkeypatch):
+    it = Run("shared", "joint", 0.01, str(folder), str(tmp_path / "a.pt"), Settings(2, crop=64))
+    ran = []
+
+    def launch(work, workers):
+        ran.append(workers)
+        with pytest.raises(ValueError, match="another run is writing to"):
+            recipes.run(it)
+
+    monkeypatch.setattr(recipes, "launch", launch)
+    recipes.run(it)
+    recipes.run(it)
+    assert ran == [2, 2]
+
+
+def test_weights_of_another_kind_of_codec_start_nothing():
+    codec = create("mean-scale", "small")
+    with pytest.raises(ValueError, match="have no g_a., g_s., hyperprior."):
+        fitted(codec, {"entropy_bottleneck.quantiles": torch.zeros(1)})
+    state = dict(codec.state_dict()) | {"entropy_bottleneck.quantiles": torch.zeros(1)}
+    with pytest.raises(ValueError, match=r"have entropy_bottleneck\.quantiles"):
+        fitted(codec, state)
 
 
 # Where it starts

@@ -87,3 +87,12 @@ def without_end(folder: str, worker: int, workers: int) -> None:
     while True:
         (Path(folder) / "alive").touch()
         time.sleep(0.05)
+
+
+def refuses(worker: int, workers: int) -> None:
+    """Workers that meet, and of whom one finds a mistake of the user's."""
+    met = torch.ones(1)
+    torch.distributed.all_reduce(met)
+    if worker == 1:
+        raise ValueError(f"{int(met)} workers")
+    torch.distributed.all_reduce(met)

@@ -322,19 +322,24 @@ def _info(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     data = str(Path(args.data) if args.data else shared_data("train", "--data FOLDER"))
+    if not Path(data).is_dir():
+        raise FileNotFoundError(f"--data is {data}, which is no folder; give a folder of images")
     if args.start and not Path(args.start).exists():
         raise FileNotFoundError(f"--start is {args.start}, which does not exist")
     with at_work("loading"):
-        from lic_lab.training.recipes import Run, Settings, folder, recipe_of, run, run_all
+        from lic_lab.training.recipes import Run, Settings, folder, recipe_of, run, run_all, start_of
     asked = {f.name: getattr(args, f.name, None) for f in fields(Settings)}
     settings: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     to = Path(args.checkpoint) if args.checkpoint else folder(args.codec, args.lmbda, args.seed)
     if args.stage is None:
+        if to.exists() and not to.is_dir():
+            raise NotADirectoryError(f"--checkpoint of all stages is a folder, and {to} is a file; give another name")
         to = run_all(args.codec, args.lmbda, data, to, args.start, **settings)
     else:
         own = recipe_of(args.codec).stage(args.stage).settings.but(**settings)
         to = to if args.checkpoint else to / f"{args.stage}.pt"
-        run(Run(args.codec, args.stage, args.lmbda, data, str(to), own, args.start))
+        start = args.start or start_of(args.codec, args.stage, to.parent)
+        run(Run(args.codec, args.stage, args.lmbda, data, str(to), own, start))
     say(to)
 
 

@@ -9,9 +9,18 @@ from lic_lab import shipped
 
 
 def cache(name: str) -> Path:
-    """The folder `name` of ``LIC_LAB_CACHE``, by default of ``~/.cache/lic_lab``, which is made where it is missing."""
+    """The folder `name` of ``LIC_LAB_CACHE``, by default of ``~/.cache/lic_lab``, which is made where it is missing.
+
+    Raises
+    ------
+    OSError
+        When it can't be made.
+    """
     folder = (shipped.named("LIC_LAB_CACHE") or Path(os.path.expanduser("~/.cache/lic_lab"))) / name
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{folder} can't be made ({error.strerror}); set LIC_LAB_CACHE to a folder that can") from None
     return folder
 
 

@@ -6,7 +6,8 @@ once a step instead of once an operation, so a busy neighbour slows them by its 
 Every `INTERVAL` steps the state is judged (`Good`). When a loss or a gradient is not finite, or the loss has exploded,
 all workers go back to the last good state, and on from there with other crops and other noise. Nothing but good states
 is saved, so a run resumes at one; and a run that was killed and resumed ends at the weights of an uninterrupted one, to
-the last bit, whether it went back on its way or not.
+the last bit, whether it went back on its way or not. So a checkpoint carries its recipe, and is gone on with only by
+what would have made it.
 """
 
 from __future__ import annotations
@@ -16,22 +17,24 @@ import json
 import math
 import multiprocessing
 import os
-import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 from tqdm import tqdm
 
+from lic_lab.files import written
 from lic_lab.layers.memory import keep
 
 INTERVAL = 100  # steps between good states: half a minute of `joint`
@@ -88,6 +91,7 @@ class Turn:
     detours: int = 0
 
 
+Recipe = Mapping[str, tuple[str, str]]
 Step = Callable[[Turn], dict[str, Tensor]]  # {"loss": ..., what else to log}
 
 
@@ -128,8 +132,12 @@ class Good:
             self._keep(0)
         else:
             self.step, self.detours, self.least = saved["step"], saved.get("detours", 0), saved.get("least", math.inf)
-            self._state = {name: saved[name] for name in self.parts}
-            self._restore()
+            try:
+                self._state = {name: saved[name] for name in self.parts}
+                self._restore()
+            except (KeyError, RuntimeError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise ValueError(f"the checkpoint is of another codec or stage ({reason})") from None
         if not self._finite():
             raise Diverged("some weights to start from are not finite; start from others (--start)")
 
@@ -158,11 +166,11 @@ class Good:
     def save(self, checkpoint: Path, **more: Any) -> None:
         """Write it beside the last checkpoint, then put it in its place: at any time there is a whole one."""
         state = {**self._state, "step": self.step, "detours": self.detours, "least": self.least, **more}
-        temporary = checkpoint.with_suffix(".tmp")
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            os.fsync(file.fileno())
-        temporary.replace(checkpoint)
+        try:
+            with written(checkpoint) as new, open(new, "wb") as file:
+                torch.save(state, file)
+        except RuntimeError as error:  # torch's, in place of the system's
+            raise OSError(f"{checkpoint} can't be written, is the disk full? ({str(error).splitlines()[0]})") from None
 
     def _keep(self, step: int) -> None:
         self.step, self.tries, self.losses = step, 0, []
@@ -186,6 +194,7 @@ def train(
     checkpoint: Path,
     worker: int = 0,
     workers: int = 1,
+    recipe: Recipe | None = None,
 ) -> None:
     """Run or resume one worker's part of a training.
 
@@ -200,11 +209,16 @@ def train(
     step : callable
         Computes the loss of one step for one worker.
     checkpoint : path
-        File to resume from when it exists. The log goes beside it, as JSON lines: means over the steps and the workers,
-        and where the run went back.
+        File to resume from when it exists. The log goes beside it (`log_of`), as JSON lines: means over the steps and
+        the workers, and where the run went back.
+    recipe : mapping, optional
+        What else the run is made of, by name: a text that is equal for equal ones, and how to call it. Kept in the
+        checkpoint.
 
     Raises
     ------
+    ValueError
+        When the checkpoint is none, or another recipe's (`check_recipe`).
     Diverged
         When the run has gone back `PATIENCE` times to one state and goes wrong again. The checkpoint is that state.
     """
@@ -214,7 +228,9 @@ def train(
         [{"params": group, "scale": scale} for scale, group in groups if group], lr=schedule.lr, fused=True
     )
     aux = torch.optim.Adam(quantiles, lr=1e-3) if quantiles else None
-    saved = torch.load(checkpoint, weights_only=True) if checkpoint.exists() else None
+    saved = read_checkpoint(checkpoint)
+    if saved is not None:
+        check_recipe(checkpoint, saved, schedule, recipe or {})
     good = Good(modules, {"main": main} | ({"aux": aux} if aux else {}), saved)
     before, began = saved["seconds"] if saved else 0.0, time.monotonic()
 
@@ -222,10 +238,10 @@ def train(
         return before + time.monotonic() - began
 
     def save() -> None:
-        good.save(checkpoint, seconds=seconds(), schedule=asdict(schedule))
+        good.save(checkpoint, seconds=seconds(), schedule=asdict(schedule), recipe=dict(recipe or {}))
 
     def log(at: int, **line: Any) -> None:
-        with open(checkpoint.with_suffix(".jsonl"), "a") as file:
+        with open(log_of(checkpoint), "a") as file:
             file.write(json.dumps(line | {"step": at, "seconds": round(seconds())}) + "\n")
 
     at, saved_at = good.step, began
@@ -277,8 +293,81 @@ def train(
             save()
             saved_at = time.monotonic()
     bar.close()
-    if worker == 0:
+    if worker == 0 and (saved is None or saved["step"] < at):
         save()
+
+
+def log_of(checkpoint: Path) -> Path:
+    """Where the log of a run is: ``joint.jsonl`` for ``joint.pt``, ``run.v2.jsonl`` for ``run.v2``."""
+    return checkpoint.with_name(f"{checkpoint.name.removesuffix('.pt')}.jsonl")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """What a run has saved, None if there is nothing.
+
+    Raises
+    ------
+    ValueError, OSError
+        When it is not whole, or not a run's.
+    """
+    if not path.exists():
+        return None
+    if path.is_dir():
+        raise IsADirectoryError(f"the checkpoint {path} is a folder; give a file's name: {path / 'joint.pt'}")
+    remedy = "move it away, or give another --checkpoint"
+    try:
+        with ZipFile(path) as file:
+            if part := file.testzip():
+                raise BadZipFile(f"the checksum of {part} is wrong")  # torch does not look
+        saved = torch.load(path, weights_only=True, mmap=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch's readers raise whatever a damaged file makes them stumble over
+        reason = (str(error) or type(error).__name__).splitlines()[0][:80]
+        raise ValueError(
+            f"{path} is no checkpoint of lic-lab train, or is damaged or cut off ({reason}); {remedy}"
+        ) from None
+    if not isinstance(saved, dict) or not {"step", "schedule"} <= set(saved):
+        raise ValueError(f"{path} is no checkpoint of lic-lab train; {remedy}, and --start {path} to start from it")
+    return saved
+
+
+def check_recipe(path: Path, saved: Mapping[str, Any], schedule: Schedule, recipe: Recipe) -> None:
+    """Refuse to go on with what another recipe has made.
+
+    More steps, or fewer, are the same run as long as the steps made so far have the same learning rate in both. What an
+    older checkpoint does not say is not compared.
+
+    Raises
+    ------
+    ValueError
+        With what differs, and what to do.
+    """
+    made, was, now = saved["step"], saved["schedule"], asdict(schedule)
+    if made > schedule.steps:
+        raise ValueError(
+            f"{path} has made {made} steps, and {schedule.steps} are asked for (--steps); give at least {made}, or "
+            "another --checkpoint"
+        )
+    paced = [f.name for f in fields(Schedule) if f.name != "checkpoint_seconds"]
+    rated = [name for name in paced if name != "clip"]
+    differs = []
+    if set(rated) <= set(was):
+        before = Schedule(**{name: was[name] for name in rated})
+        if any(before.rate(step) != schedule.rate(step) for step in range(made)):
+            differs += [name for name in rated if was[name] != now[name]]
+    others = [name for name in now if name in was and name not in (*rated, "checkpoint_seconds")]
+    differs += [name for name in others if was[name] != now[name]]
+    words = [f"{name} {was[name]:g}, now {now[name]:g}" for name in differs]
+    for name, (digest, value) in recipe.items():
+        known, old = saved.get("recipe", {}).get(name, (digest, value))
+        if known != digest:
+            words.append(f"{name} {old}, now {value}{' with other contents' if old == value else ''}")
+    if words:
+        raise ValueError(
+            f"{path} is of another run: {'; '.join(words)}. Give what it was made with to go on with it, or another "
+            f"--checkpoint, where --start {path} begins with its weights"
+        )
 
 
 def _average(parameters: list[nn.Parameter], logs: dict[str, Tensor], workers: int) -> dict[str, float]:
@@ -296,17 +385,32 @@ def _average(parameters: list[nn.Parameter], logs: dict[str, Tensor], workers: i
 
 
 def launch(run: Callable[[int, int], None], workers: int) -> None:
-    """Call ``run(worker, workers)`` in as many single-threaded processes as workers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(free.getsockname()[1])
-    try:
-        mp.start_processes(_worker, args=(run, workers), nprocs=workers, start_method="spawn")  # type: ignore[attr-defined]
-    except ProcessRaisedException as failed:
-        _, diverged, words = str(failed).rpartition(f"{Diverged.__name__}: ")
-        if diverged:  # said in words, without the workers' tracebacks
-            raise Diverged(words.strip()) from None
-        raise
+    """Call ``run(worker, workers)`` in as many single-threaded processes as workers.
+
+    Raises
+    ------
+    ValueError, OSError
+        The first that a worker raises, and a ValueError when one is killed.
+    """
+    told = multiprocessing.get_context("spawn").SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="lic_lab_") as folder:  # where they meet: a port may be somebody else's
+        args = (run, workers, f"{folder}/store", told)
+        context = mp.start_processes(_worker, args, nprocs=workers, join=False, start_method="spawn")  # type: ignore[attr-defined]
+        try:
+            while not context.join():
+                pass
+        except ProcessRaisedException:
+            if told.empty():
+                raise
+            raise told.get() from None  # said in words, without the workers' tracebacks
+        except ProcessExitedException as ended:
+            raise ValueError(
+                f"a worker was ended from outside ({ended}): too little memory? Run this again to go on from the last "
+                "checkpoint"
+            ) from None
+        finally:
+            for process in context.processes:
+                process.kill()
 
 
 def _end_with_parent() -> None:
@@ -321,7 +425,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _worker(worker: int, run: Callable[[int, int], None], workers: int) -> None:
+def _worker(worker: int, run: Callable[[int, int], None], workers: int, store: str, told: Any) -> None:
     _end_with_parent()
     torch.set_num_threads(1)
     keep()
@@ -330,9 +434,12 @@ def _worker(worker: int, run: Callable[[int, int], None], workers: int) -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[worker % len(cores)]})
     if workers > 1:
-        dist.init_process_group("gloo", rank=worker, world_size=workers)
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=worker, world_size=workers)
     try:
         run(worker, workers)
+    except (ValueError, OSError) as error:
+        told.put(error)
+        raise
     finally:
         if workers > 1:
             dist.destroy_process_group()

@@ -5,6 +5,8 @@ A codec's recipe is one short file beside this one (`shared`, `global_reference`
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from lic_lab.codecs.codec import Codec
+from lic_lab.files import check_output
 from lic_lab.training import RECIPES
 from lic_lab.training.data import Photographs
 from lic_lab.training.folders import cache, outside
-from lic_lab.training.loop import Schedule, Turn, launch, train
+from lic_lab.training.loop import Schedule, Turn, check_recipe, launch, log_of, read_checkpoint, train
 from lic_lab.training.starts import fitted, start_new, weights
 
 EVERYTHING = ("",)
@@ -125,6 +128,11 @@ class Recipe:
     factors: Mapping[str, float] = field(default_factory=dict)
     start: Start | None = None
 
+    def before(self, name: str) -> Stage | None:
+        """The stage before the one of this name, None of the first."""
+        i = self.stages.index(self.stage(name))
+        return self.stages[i - 1] if i else None
+
     def stage(self, name: str) -> Stage:
         """The stage of this name.
 
@@ -173,7 +181,8 @@ class Run:
     Raises
     ------
     ValueError
-        For a stage that does not exist, settings that don't fit, or a checkpoint in the repository.
+        For a stage that does not exist, settings that don't fit, nothing to start from where something is needed, or a
+        checkpoint in the repository or at the place of what it starts from.
     """
 
     codec: str
@@ -185,13 +194,23 @@ class Run:
     start: str | None = None
 
     def __post_init__(self) -> None:
-        recipe_of(self.codec).stage(self.stage)
-        if recipe_of(self.codec).start is None and not self.start:
+        recipe = recipe_of(self.codec)
+        before = recipe.before(self.stage)
+        if recipe.start is None and not self.start:
             raise ValueError(
                 f"{self.codec} starts from a trained transform: give --start data/weights/shared-q3.safetensors"
             )
+        if before and not self.start and not Path(self.checkpoint).exists():
+            raise ValueError(
+                f"{self.stage} starts from what {before.name} has made, and there is no {before.name}.pt beside "
+                f"{self.checkpoint}: run `lic-lab train {self.codec} {before.name}` first, or give --start, for "
+                "example data/weights/shared-q3.safetensors"
+            )
         if self.settings.crop % Codec.stride:
             raise ValueError(f"crop is {self.settings.crop} pixels; it must be a multiple of {Codec.stride}")
+        if self.start and Path(self.start).exists() and Path(self.checkpoint).exists():
+            if Path(self.start).samefile(self.checkpoint):
+                raise ValueError(f"the checkpoint {self.checkpoint} is what it starts from, which would be lost")
         outside(self.checkpoint)
 
     def images(self) -> Photographs:
@@ -202,22 +221,80 @@ class Run:
         """Crops (count, 3, size, size) to start from."""
         return photographs.crops(count, size, (self.settings.seed, 1))
 
+    def recipe(self, images: Photographs) -> dict[str, tuple[str, str]]:
+        """What, beside its settings, it is made of: see `loop.train`."""
+        found = {"codec": self.codec, "stage": self.stage, "lambda": f"{self.lmbda:g}"}
+        recipe = {name: (value, value) for name, value in found.items()}
+        recipe["training images"] = (images.digest, self.data)
+        if self.start:
+            with open(self.start, "rb") as file:
+                recipe["start"] = (hashlib.file_digest(file, "sha256").hexdigest(), self.start)
+        elif recipe_of(self.codec).before(self.stage) is None:
+            recipe["start"] = ("nothing", "from nothing")
+        return recipe
+
     def finished(self) -> bool:
-        """Whether it has made all the steps it was started with."""
-        if not Path(self.checkpoint).exists():
+        """Whether it has made all its steps.
+
+        Raises
+        ------
+        ValueError, OSError
+            When its checkpoint is damaged, or of another run.
+        """
+        saved = read_checkpoint(Path(self.checkpoint))
+        if saved is None:
             return False
-        saved = torch.load(self.checkpoint, weights_only=True, mmap=True)
-        return bool(saved["step"] >= saved["schedule"]["steps"])
+        if "recipe" in saved:
+            check_recipe(Path(self.checkpoint), saved, self.settings, self.recipe(self.images()))
+        return bool(saved["step"] >= self.settings.steps)
 
 
 Start = Callable[[Any, Photographs, Run], None]
 
 
 def run(it: Run) -> None:
-    """Start or resume a run, in its number of worker processes."""
-    it.images()  # a mistake is told here, and the workers find the images decoded
-    Path(it.checkpoint).parent.mkdir(parents=True, exist_ok=True)
-    launch(partial(work, it), it.settings.workers)
+    """Start or resume a run, in its number of worker processes.
+
+    Raises
+    ------
+    ValueError, OSError
+        For training images, weights to start from or a checkpoint that can't be used; when another run is writing to
+        the checkpoint; and what `loop.launch` raises.
+    """
+    images, checkpoint = it.images(), Path(it.checkpoint)  # decoded here, the workers find them
+    if (saved := read_checkpoint(checkpoint)) is not None:
+        check_recipe(checkpoint, saved, it.settings, it.recipe(images))
+    elif it.start and Path(it.start).exists():
+        weights(Path(it.start))  # a mistake is told here, without waiting for the workers
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    check_output(checkpoint)
+    with open(log_of(checkpoint), "a") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another run is writing to {checkpoint}; wait for it, or give another --checkpoint"
+            ) from None
+        launch(partial(work, it), it.settings.workers)
+
+
+def start_of(codec: str, stage: str, folder: Path) -> str | None:
+    """What a stage starts from: the checkpoint of the one before in this folder, if there is one.
+
+    Raises
+    ------
+    ValueError
+        When that one is not finished.
+    """
+    before = recipe_of(codec).before(stage)
+    if before is None or (saved := read_checkpoint(path := folder / f"{before.name}.pt")) is None:
+        return None
+    if saved["step"] < saved["schedule"]["steps"]:
+        raise ValueError(
+            f"{path} has made {saved['step']} of its {saved['schedule']['steps']} steps: finish it first with `lic-lab "
+            f"train {codec} {before.name}`, or give --start {path} to start from it as it is"
+        )
+    return str(path)
 
 
 def folder(codec: str, lmbda: float, seed: int) -> Path:
@@ -275,7 +352,8 @@ def work(it: Run, worker: int, workers: int) -> None:
         factor = next((f for prefix, f in recipe.factors.items() if name.startswith(prefix)), 1.0)
         (quantiles if name.endswith("quantiles") else groups.setdefault(factor, [])).append(p)
         p.requires_grad_(True)
-    train(groups.items(), quantiles, codec, step, codec.aux_loss, settings, Path(it.checkpoint), worker, workers)
+    made_of, checkpoint = it.recipe(photographs), Path(it.checkpoint)
+    train(groups.items(), quantiles, codec, step, codec.aux_loss, settings, checkpoint, worker, workers, made_of)
 
 
 @torch.no_grad()

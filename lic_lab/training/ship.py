@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lic_lab.codecs import shared
 from lic_lab.codecs.weights import QUALITIES, SERVES, half_precision, save, untrained
 from lic_lab.evaluation.quality import measure
 from lic_lab.image import Source
+from lic_lab.training.starts import weights
 
 SHARED = {"M": shared.M, "slices": shared.SLICES, "N": shared.N, "z": shared.Z, "widths": shared.WIDTHS}
 
@@ -40,7 +39,7 @@ def ship(
         "shared", or a codec of the registry.
     """
     codec = untrained(name)
-    codec.load_state_dict(torch.load(checkpoint, weights_only=True)["modules"])
+    codec.load_state_dict(weights(checkpoint))
     codec.eval().requires_grad_(False)
     half_precision(codec)
     codec.hyperprior.bottleneck.update(force=True, update_quantiles=True)

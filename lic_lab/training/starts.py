@@ -14,6 +14,8 @@ from lic_lab.entropy.contexts.base import Context
 from lic_lab.entropy.parameters import Parameters
 from lic_lab.entropy.refinement import LatentResidualPrediction
 
+PARTS = ("g_a.", "g_s.", "hyperprior.")  # that can't be started on the latent's spread
+
 
 def weights(path: Path) -> dict[str, Tensor]:
     """State dict of a checkpoint or of shipped weights; see `states.read`."""
@@ -29,8 +31,12 @@ def fitted(codec: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         When `state` is of another model.
     """
     own = codec.state_dict()
+    lacks = [part for part in PARTS if any(key.startswith(part) for key in own)]
+    lacks = [part for part in lacks if not any(key.startswith(part) for key in state)]
+    if lacks:
+        raise ValueError(f"the weights to start from have no {', '.join(lacks)}: they are of another kind of codec")
     for key, value in state.items():
-        if "bottleneck" in key:  # its tables have lengths of their own
+        if "bottleneck" in key and key in own:  # its tables have lengths of their own
             own[key] = value
         elif key in own and own[key].shape[:1] == value.shape[:1] and own[key].shape[2:] == value.shape[2:]:
             own[key] = torch.zeros_like(own[key])

@@ -253,6 +253,14 @@ def twice(model: Model, y: Tensor, scales: Tensor, means: Tensor) -> Any:
     return kept, p
 
 
+def padded(model: Model, *of: Tensor) -> Any:
+    """Coded on a larger grid, positions before channels, and cut out of it."""
+    h, w = of[0].shape[2:]
+    rows = [nn.functional.pad(t, (1, 2, 0, 3), value=1).flatten(2).mT for t in of]
+    found = model.gaussian_conditional(*rows)
+    return tuple(t.mT.unflatten(2, (h + 3, w + 3))[:, :, :h, 1 : w + 1] for t in found)
+
+
 def by_name(model: Model, *of: Tensor) -> Any:
     pieces = zip(*(t.split(SLICES, 1) for t in of), strict=True)
     found = [model.gaussian_conditional(y, s, means=m) for y, s, m in pieces]
@@ -273,6 +281,7 @@ WAYS = {
     four_quarters: ("passes", (12,), 4),
     passes_of_some: ("slices-x-passes", (2, 10), 3),
     twice: ("single", (12,), 1),
+    padded: ("single", (12,), 1),
     without_means: ("single", (12,), 1),
 }
 
@@ -302,6 +311,27 @@ def test_y_may_be_given_in_pieces_with_names_of_their_own() -> None:
     np.testing.assert_array_equal(found.bits, expected.bits)
     np.testing.assert_array_equal(found.step, expected.step)
     np.testing.assert_array_equal(found.z_bits, expected.z_bits)
+
+
+@pytest.mark.parametrize(("least", "order"), [(1e-8, "channel-slices"), (0.2, "unknown")])
+def test_likelihoods_that_the_model_bounds_are_followed_where_the_bound_leaves_them(least: float, order: str) -> None:
+    def bounded(model: Model, *of: Tensor) -> Any:
+        y_hat, p = per_slice(model, *of)
+        return y_hat, p.clamp(least, 1)
+
+    assert check(Model(bounded)).order == order
+
+
+def half_factorized(model: Model, *of: Tensor) -> Any:
+    return together([model.bottleneck(of[0][:, :6]), model.gaussian_conditional(*(t[:, 6:] for t in of))])
+
+
+def test_of_a_part_of_y_less_may_be_known() -> None:
+    model = Model(half_factorized)
+    model.bottleneck = EntropyBottleneck(6)
+    found = check(model)
+    assert found.order == "channel-slices" and found.mu is None and np.isfinite(found.standardised).all()
+    assert "of a part of y, a factorized model has one learned distribution" in found.unknown
 
 
 def test_more_symbols_than_a_float_has_integers_are_followed_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,14 +165,17 @@ class Trail:
         self.digits = max(1, math.ceil(math.log(max(self.total, 2), self.base) - 1e-9))
 
     def numbers(self, digit: int) -> Numbers:
-        """What one run gets: (digit + 1) / base, which is exact, and above 0 and at most 1 as likelihoods are."""
+        """What one run gets: (1 + (digit + 1) / base) / 2, which is exact.
+
+        It is above 1/2 and at most 1, so a model that bounds its likelihoods, from below or by 1, leaves it alone.
+        """
         start = 0
 
         def of(likelihoods: Tensor) -> Tensor:
             nonlocal start
             n = torch.arange(start, start + likelihoods.numel(), device=likelihoods.device)
             start += likelihoods.numel()
-            value = (n // self.base**digit % self.base + 1).double() / self.base
+            value = 0.5 + (n // self.base**digit % self.base + 1).double() / (2 * self.base)
             return value.to(likelihoods.dtype).view(likelihoods.shape)
 
         return of
@@ -181,7 +184,7 @@ class Trail:
         """The numbers that came out of the runs, one for each digit; None unless all lead to `truth`."""
         found = torch.zeros(truth.shape, dtype=torch.int64, device=truth.device)
         for place, run in enumerate(runs):
-            digit = run.double() * self.base - 1
+            digit = (run.double() - 0.5) * 2 * self.base - 1
             if run.shape != truth.shape or not ((digit == digit.round()) & (digit >= 0) & (digit < self.base)).all():
                 return None
             found += digit.long() * self.base**place

@@ -244,6 +244,8 @@ def _maps(calls: list[Call], source: Tensor) -> tuple[dict[str, Array | None], l
         of_call, why = _of_call(calls[i])
         told.append(of_call)
         reasons += [why] if why and why not in reasons else []
+    if any("mu" in of_call for of_call in told):
+        reasons = [f"of a part of y, {why}" for why in reasons]
     maps: dict[str, Array | None] = dict.fromkeys(MAPS)
     for key in MAPS:
         if all(key in of_call for of_call in told):

@@ -258,7 +258,8 @@ def _from_array(
 ) -> Picture:
     a, notes = _laid_out(a, name, channels_last), list(found)
     check(a.shape[1], a.shape[0])
-    a = _in_levels(a, name, notes)
+    if a.dtype != np.uint8 or a.shape[2] != 3:  # which most are, and large ones should not take four times the memory
+        a = _in_levels(a, name, notes)
     if a.shape[2] in (2, 4):
         alpha = a[:, :, -1:] / 255
         if (alpha < 1).any():
@@ -268,8 +269,9 @@ def _from_array(
         a = a.repeat(3, 2)
         if "black and white" not in notes:
             notes.append("grey, taken as RGB")
-    pixels = torch.from_numpy(np.round(a).astype(np.uint8))
-    return Picture(pixels.permute(2, 0, 1)[None].contiguous().float() / 255, name, tuple(notes))
+    with torch.inference_mode(False):  # it may be used outside
+        x = torch.from_numpy(np.round(a).astype(np.uint8)).permute(2, 0, 1)[None].contiguous().float() / 255
+    return Picture(x, name, tuple(notes))
 
 
 __all__ = ["LARGEST", "ImageError", "Picture", "Source", "pad", "read", "read_image", "to_uint8"]

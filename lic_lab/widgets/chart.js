@@ -8,6 +8,8 @@ const load = (model) =>
 const started = new WeakMap(); // plotly keeps one model, whatever the number of views
 
 async function render({ model, el }) {
+  el.classList.add("lab-live"); // and the picture for notebooks without a kernel is hidden
+  el.append(Object.assign(document.createElement("style"), { textContent: model.get("_rule") }));
   const { default: plotly } = await load(model);
   if (!started.has(model)) {
     started.set(model, plotly());

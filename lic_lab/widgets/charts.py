@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import plotly
 import plotly.graph_objects as go
 import traitlets
+from IPython.display import display
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
-from lic_lab import analysis
+from lic_lab import analysis, figures
 from lic_lab.figures.curves import METRICS, Curve, check, labels, looks
+from lic_lab.widgets.still import Keeper, Still, figure_png
 
 _SYMBOLS = {
     "o": "circle",
@@ -32,22 +35,35 @@ class Chart(go.FigureWidget):
 
     The page is told of it once it is complete. plotly's FigureWidget opens empty and sends its curves after, and within
     a box a busy page draws it before they are there. Its script is started by ``chart.js``, which says why.
+
+    `paper` draws the same by matplotlib, for the notebook that is opened without a kernel.
     """
 
     _esm = (Path(__file__).parent / "chart.js").read_text()
     _bundle = traitlets.Unicode(
         (Path(plotly.__file__).parent / "package_data" / "widgetbundle.js").read_text("utf-8")
     ).tag(sync=True)
+    _rule = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(self, figure: go.Figure):
+    def __init__(self, figure: go.Figure, paper: Callable[[], Figure] | None = None):
         self._complete = False
+        self._keeper: Keeper | None = None
         named = sum(trace.showlegend is not False for trace in figure.data)
         if figure.layout.showlegend is not False:
             figure.update_layout(height=figure.layout.height + 20 * -(-named // 4))
         super().__init__(figure)
         self._config = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
+        if paper is not None:
+            self._keeper = Keeper(lambda: Still("Chart", [], [("", figure_png(paper()))], ""))
+            self._rule = self._keeper.css
         self._complete = True
         self.open()
+
+    def _ipython_display_(self) -> None:
+        if self._keeper is not None:
+            self._keeper.publish(self._repr_mimebundle_())
+        else:
+            display(self._repr_mimebundle_(), raw=True)
 
     def open(self) -> None:
         """What ipywidgets calls to tell the page."""
@@ -83,7 +99,7 @@ def rd_chart(curves: Sequence[Curve], metric: str = "psnr", title: str = "") -> 
         )
     learned = [curve for curve in curves if curve.family != "classical"] or curves
     chart.update_xaxes(range=[0, 1.05 * max(float(curve.points[0][-1]) for curve in learned)])
-    return Chart(chart)
+    return Chart(chart, lambda: figures.rd_curves(curves, metric, title=title))
 
 
 def saving_chart(anchor: Curve, curves: Sequence[Curve], metric: str = "psnr") -> Chart:
@@ -118,7 +134,7 @@ def saving_chart(anchor: Curve, curves: Sequence[Curve], metric: str = "psnr") -
             x=at, y=value, name=name, legendgroup=name, hovertemplate=hover, **{**line, "mode": "markers"}
         )
     chart.add_hline(y=0, line_width=1, line_color="#737373")
-    return Chart(chart)
+    return Chart(chart, lambda: figures.rate_savings(anchor, curves, metric=metric))
 
 
 def saving(anchor: Curve, curve: Curve) -> tuple[Any, Any, Any, Any] | None:

@@ -29,7 +29,9 @@ class Page(widgets.VBox):
 
     def fill(self, *children: widgets.Widget) -> None:
         """Put these on the page."""
-        self.children = [*children, self._keeper.rule]
+        rule = widgets.HTML(f"<style>{self._keeper.css}</style>")
+        rule.layout.display = "none"
+        self.children = [*children, rule]
 
     def still(self) -> Still:
         """What the widget shows now, for the saved notebook."""

@@ -281,14 +281,13 @@ class RDExplorer(Page):
         assert self._shown is not None
         point, shown = self._shown, (self.metric.value, self.image.value)
         if shown not in self._drawn:  # a figure takes a third of a second, and the mouse changes nothing in it
-            self._drawn[shown] = figure_png(self.paper_figure(figures.PAGE))
+            self._drawn[shown] = figure_png(self.paper_figure())
         facts = [("bits per pixel", f"{point.bpp:.4f}"), ("PSNR in dB", f"{point.psnr:.2f}")]
         pictures = [
             ("Rate and quality", self._drawn[shown]),
             (f"{self.picture.title}, {point.picture.name}", point.png),
         ]
-        code = "lab.widgets.RDExplorer(points), with the points of the cells before"
-        return Still(f"Rate-distortion curves: {self.image.value}", facts, pictures, code)
+        return Still(f"Rate-distortion curves: {self.image.value}", facts, pictures, "")
 
     # -- the points --------------------------------------------------------------------------------
 

@@ -11,7 +11,9 @@ from lic_lab.figures.png import boxes_png
 from lic_lab.figures.references import REFERENCE, TARGET
 from lic_lab.tracing import Trace
 from lic_lab.widgets.map import Map
+from lic_lab.widgets.page import Page
 from lic_lab.widgets.panel import menu, row
+from lic_lab.widgets.still import Still
 from lic_lab.widgets.view import WIDEST
 
 CLICK = "<b>Click a position</b> (or walk with the arrow keys) to make it the target. "
@@ -24,7 +26,7 @@ ON_A_CHECKERBOARD = (
 )
 
 
-class ReferenceExplorer(widgets.VBox):
+class ReferenceExplorer(Page):
     """The picture with the target at the cursor and its reference, S, U, and the target's bits at each stage.
 
     Everything comes from one trace, so a click costs a picture and no run.
@@ -56,6 +58,7 @@ class ReferenceExplorer(widgets.VBox):
     """
 
     def __init__(self, trace: Trace, slice: int = 0, position: tuple[int, int] | None = None) -> None:
+        super().__init__()
         self.trace, self.found = trace, trace.references(slice)
         self._anchors = trace.parts.get("anchor")  # none in raster order
         self._channels = trace.channels(slice)
@@ -86,15 +89,14 @@ class ReferenceExplorer(widgets.VBox):
         side = widgets.VBox([words, self.window, fields, self.table])
         for kind in ("lab-side", "lab-panel"):
             side.add_class(kind)
-        super().__init__([row(self.map, side, kind="lab-map-side")])
-        self.add_class("lic-lab")
+        self.fill(self.message, row(self.map, side, kind="lab-map-side"))
         self.map.grid, self.map.cell = [rows, columns], [self._tall / height, self._wide / width]
         self.map.clickable = True
         self.map.tips = {c.description: c.tooltip for c in (self.window, self.row, self.column)}
-        self.map.observe(lambda change: self.show(*change["new"]), "position")
-        self.window.observe(lambda change: self.show(*self.map.position), "value")
+        self.listen(self.map, lambda change: self.show(*change["new"]), "position")
+        self.listen(self.window, lambda change: self.show(*self.map.position))
         for field in (self.row, self.column):
-            field.observe(lambda change: self.show(self.row.value, self.column.value), "value")
+            self.listen(field, lambda change: self.show(self.row.value, self.column.value))
         self.show(*(position if position is not None else self._first(rows, columns)))
 
     def show(self, i: int, j: int) -> None:
@@ -121,6 +123,10 @@ class ReferenceExplorer(widgets.VBox):
             description=f"The picture with the target at row {i}, column {j}; {where}",
         )
         self.table.value = self._words(i, j, source)
+
+    def still(self) -> Still:
+        pictures = [(self.map.readout, self.map.value)]
+        return Still(f"Target and reference: {self.trace.picture.name}", [], pictures, "")
 
     def _first(self, rows: int, columns: int) -> tuple[int, int]:
         """The target to begin with."""

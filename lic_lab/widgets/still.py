@@ -17,16 +17,14 @@ from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
-import ipywidgets as widgets
 from matplotlib.figure import Figure
 from PIL import Image
 
 from lic_lab.widgets.errors import in_words
 
 QUIET = 1.0  # seconds without a change before the picture is made anew: it must not slow down what is live
-SIDE = 640  # pixels of a picture's longer side
+SIDE = 480  # pixels of a picture's longer side
 GAP = 16
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @dataclass
@@ -41,7 +39,7 @@ class Still:
     pictures : sequence of (str, bytes)
         Titles and PNGs; side by side.
     code : str
-        What makes it live again.
+        What makes it live again, in this state; empty if its cell does.
     """
 
     title: str
@@ -60,16 +58,16 @@ class Keeper:
 
     Attributes
     ----------
-    rule : HTML
-        To be put into the widget: where it is on a page, the widget is live and the still is hidden.
+    css : str
+        To be put on the page by the widget: where it is, the widget is live and the still is hidden.
     """
 
     def __init__(self, make: Callable[[], Still]) -> None:
         self._make, self._id = make, f"lic-lab-{uuid4().hex[:12]}"
         self._published = False
         self._waiting: asyncio.TimerHandle | None = None
-        self.rule = widgets.HTML(f"<style>{_output(self._id)} {{ display: none; }}</style>")
-        self.rule.layout.display = "none"
+        inner = f"[data-still='{self._id}']"
+        self.css = f".jp-OutputArea-child:has({inner}), {inner} {{ display: none; }}"  # JupyterLab's has a margin
 
     def publish(self, view: dict[str, Any] | None) -> None:
         """Display a widget, of which `view` is the mimebundle, and its still."""
@@ -100,11 +98,7 @@ class Keeper:
         except Exception as error:  # a picture of what there is must not end what is live
             still = Still("lic_lab", [("", in_words(error))], [], "")
         facts = [f"{name}: {value}".removeprefix(": ") for name, value in still.facts]
-        call = f"To make it live again run its cell (Shift + Enter), or {still.code}"
-        found = {
-            "text/html": self._html(still, call),
-            "text/plain": "\n".join([still.title, *facts, call]),
-        }
+        found = {"text/html": self._html(still), "text/plain": "\n".join([still.title, *facts, still.code])}
         if still.pictures:
             found["image/png"] = base64.b64encode(_side_by_side([png for _, png in still.pictures])).decode()
         return found
@@ -115,23 +109,26 @@ class Keeper:
         self._waiting = None
         update_display(self.bundle(), display_id=self._id, raw=True)
 
-    def _html(self, still: Still, call: str) -> str:
-        dead = f".jp-OutputArea-child:not(:has(.lic-lab)):has(+ .jp-OutputArea-child [data-still='{self._id}'])"
+    def _html(self, still: Still) -> str:
+        dead = (
+            f".jp-OutputArea-child:not(:has(.lic-lab, .lab-live)):has(+ .jp-OutputArea-child [data-still='{self._id}'])"
+        )
         facts = "".join(
             f"<span style='margin-right:18px'>{escape(name)} <b>{escape(value)}</b></span>"
             for name, value in still.facts
         )
         figures = "".join(
-            f"<figure style='margin:0;display:inline-block;vertical-align:top;margin-right:{GAP}px'>"
-            f"<figcaption>{escape(title)}</figcaption><img alt='{escape(title, quote=True)}' style='max-width:100%' "
+            f"<figure style='margin:0;display:inline-block;vertical-align:top;width:48%'>"
+            f"<figcaption>{escape(title)}</figcaption><img alt='{escape(title, quote=True)}' style='max-width:95%' "
             f"src='data:image/png;base64,{base64.b64encode(reduced(png)).decode()}'></figure>"
             for title, png in still.pictures
         )
         return (
             f"<style>{dead} {{ display: none; }}</style>"
             f"<div class='lic-lab-still' data-still='{self._id}'>"
-            f"<p><b>{escape(still.title)}</b><br>{facts}</p>{figures}"
-            f"<p>This is a picture of its last state. {escape(call)}</p></div>"
+            f"<p>A picture of what was shown last. To make it live again run its cell (Shift + Enter)"
+            f"{f', or <code>{escape(still.code)}</code> for this very state' if still.code else ''}.</p>"
+            f"<p><b>{escape(still.title)}</b><br>{facts}</p>{figures}</div>"
         )
 
 
@@ -147,7 +144,7 @@ def reduced(png: bytes) -> bytes:
 def figure_png(figure: Figure) -> bytes:
     """A figure for a still."""
     out = BytesIO()
-    figure.savefig(out, format="png", dpi=90)
+    figure.savefig(out, format="png", dpi=140)
     return out.getvalue()
 
 
@@ -166,9 +163,3 @@ def _png(image: Image.Image) -> bytes:
     out = BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
-
-
-def _output(name: str) -> str:
-    """CSS of the output that a still is in: in JupyterLab with its margin, elsewhere alone."""
-    inner = f"[data-still='{name}']"
-    return f".jp-OutputArea-child:has({inner}), {inner}"

@@ -128,7 +128,9 @@ def difference(a: Array, b: Array) -> Array:
         When the maps have different shapes, as of two images.
     """
     if a.shape != b.shape:
-        raise ValueError(f"the maps are {a.shape} and {b.shape}; only runs on the same image can be compared")
+        raise ValueError(
+            f"the maps are {a.shape} and {b.shape}; only runs on the same image with the same positions can be compared"
+        )
     return np.asarray(b, dtype=float) - a
 
 

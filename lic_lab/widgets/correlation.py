@@ -46,7 +46,7 @@ class Correlation(Panel):
         self.table = widgets.HTML()
         self.map = Map(name="correlation", title="This run")
         self.map_a = Map(name="correlation-a", title="A, pinned")
-        side = widgets.VBox([self.slice, self.reach, self.scale, widgets.HTML(WORDS), self.table])
+        side = widgets.VBox([self.slice, self.reach, self.scale, self.table, widgets.HTML(WORDS)])
         side.add_class("lab-side")
         super().__init__([row(row(self.map, self.map_a, kind="lab-squares"), side, kind="lab-map-side")])
 
@@ -65,7 +65,7 @@ class Correlation(Panel):
             return
         _draw(self.map, found, self.scale.value, scene.count)
         words = (
-            f"mean magnitude off the centre: <b>{off_centre(found).mean():.4f}</b>, by chance {self.chance(run.trace)}"
+            f"Mean magnitude off the centre: <b>{off_centre(found).mean():.4f}</b>, by chance {self.chance(run.trace)}"
         )
         if a is not None and other is not None:
             _draw(self.map_a, other, self.scale.value, scene.count)

@@ -4,8 +4,8 @@
     trace.bpp["total"], trace.psnr, trace.bits.sum(0)       # bits per latent position
     trace.attention("intra", slice=2, position=(10, 12))
 
-A trace comes from the same loop that codes. Models of others are traced too, if they are `CompressionModel`s of
-CompressAI: their own likelihoods, and what hooks on their entropy models show.
+A trace comes from the same loop that codes. Models of others are traced too, if their `forward` returns what
+CompressAI's do: their own likelihoods, and what hooks on their entropy models show.
 
     result       Trace, what is handed over; it reads attention and references from the records that were kept
     taps         records of taps, and the names of those that were not kept
@@ -22,7 +22,6 @@ from __future__ import annotations
 import lic_lab.layers  # noqa: F401  # before CompressAI
 
 # isort: split
-from compressai.models import CompressionModel
 from torch import nn
 
 from lic_lab.codecs.codec import Codec, unwrapped
@@ -46,7 +45,7 @@ def trace(
 
     Parameters
     ----------
-    codec : Codec or CompressionModel
+    codec : Codec or Module
         One of ours, or a model of CompressAI's kind: of its zoo, or your own, as it is or wrapped by torch.compile or
         DataParallel. In whatever mode it and torch are, a trace is that of evaluation, and changes neither.
     image : path, PIL image, array, tensor, Picture or Latent
@@ -70,11 +69,13 @@ def trace(
     if isinstance(model, Codec):
         found = image if isinstance(image, Latent) else latent(model, image, keep)
         return trace_codec(model, found, reconstruct, keep)
-    if isinstance(model, CompressionModel):
+    if isinstance(model, nn.Module):
         if isinstance(image, Latent):
             raise TypeError("a Latent belongs to a lic_lab codec; give CompressAI's models an image")
         return trace_foreign(model, image if isinstance(image, Picture) else read(image))
-    raise TypeError(f"codec is a {type(model).__name__}; give a codec from lab.load, lab.create or a CompressAI model")
+    raise TypeError(
+        f"codec is a {type(model).__name__}; give a codec from lab.load or lab.create, or a CompressAI model"
+    )
 
 
 __all__ = ["Attention", "Latent", "Record", "References", "Stage", "Trace", "latent", "reconstruct", "trace"]

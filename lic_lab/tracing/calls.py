@@ -137,7 +137,7 @@ def watched(model: nn.Module, height: int, width: int, numbers: Numbers | None =
             hooks += [module.register_forward_pre_hook(on_board), module.register_forward_hook(off_board)]
         if isinstance(module, MaskedConv2d):
             hooks.append(module.register_forward_hook(on_context))
-        if isinstance(module, EntropyModel | EntropyModelVbr):
+        if isinstance(module, EntropyModel | EntropyModelVbr) or hasattr(module, "_likelihood"):  # or a copy of these
             hooks.append(module.register_forward_hook(on_entropy, with_kwargs=True))
     try:
         yield seen

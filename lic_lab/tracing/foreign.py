@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional, GaussianMixtureConditional
+from compressai.entropy_models import EntropyBottleneck, GaussianMixtureConditional
 from compressai.latent_codecs import RasterScanLatentCodec
-from compressai.models import CompressionModel, JointAutoregressiveHierarchicalPriors, ScaleHyperpriorVbr
+from compressai.models import JointAutoregressiveHierarchicalPriors, ScaleHyperpriorVbr
 from torch import Tensor, nn
 
 from lic_lab.codecs.geometry import Geometry
@@ -35,7 +35,7 @@ NOT_FOLLOWED = (
 )
 
 
-def trace_foreign(model: CompressionModel, picture: Picture) -> Trace:
+def trace_foreign(model: nn.Module, picture: Picture) -> Trace:
     """The run of a model on a picture; see `trace`.
 
     The picture is padded to multiples of the model's `downsampling_factor`, by repeating its last row and column.
@@ -124,8 +124,8 @@ def _likelihoods(name: str, out: Any) -> dict[str, Tensor]:
     flat = dict(_flat(found, ""))
     if not flat:
         raise TypeError(
-            f"{name} returns no likelihoods; traced are models whose forward returns a dictionary with `likelihoods`, "
-            "a dictionary of tensors, as CompressAI's do"
+            f"{name} returns no likelihoods; give a codec from lab.load or lab.create, or a model whose forward returns "
+            "a dictionary with `likelihoods`, a dictionary of tensors, as CompressAI's do"
         )
     for key, of in flat.items():
         if not of.is_floating_point() or not bool(((of > 0) & (of <= 1.01)).all()):
@@ -260,7 +260,7 @@ def _maps(calls: list[Call], source: Tensor) -> tuple[dict[str, Array | None], l
 def _of_call(call: Call) -> tuple[dict[str, Tensor], str]:
     """What one call tells of its symbols: those of `MAPS` that are known, and why others aren't."""
     found = {"symbols": call.symbols} if call.symbols.shape == call.likelihoods.shape else {}
-    if isinstance(call.module, GaussianConditional) and found:
+    if hasattr(call.module, "lower_bound_scale") and found:  # a GaussianConditional, or somebody's copy of it
         components = _components(call)
         if components is None:
             return found, f"the likelihoods of its {_kind(call.module)} aren't those of the Gaussian that it is given"
@@ -287,7 +287,8 @@ def _components(call: Call) -> tuple[Tensor, Tensor, Tensor] | None:
     if not isinstance(scales, Tensor):
         return None
     shape = call.likelihoods.shape
-    sigma = call.module.lower_bound_scale(scales).double()
+    lower_bound: Any = call.module.lower_bound_scale
+    sigma = lower_bound(scales).double()
     mu = torch.zeros_like(sigma) if means is None else means.double()
     if isinstance(call.module, GaussianMixtureConditional) and isinstance(weights, Tensor):
         K = int(call.module.K)
@@ -307,7 +308,7 @@ def _kind(module: nn.Module) -> str:
 
 
 def _notes(
-    model: CompressionModel,
+    model: nn.Module,
     seen: Seen,
     order: Order,
     symbols: Array | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,15 @@ def named(step: Array) -> Order:
     patterns = [_ranks(step[end - 1]) for end in ends]
     if any((pattern != patterns[0]).any() for pattern in patterns):
         return Order("slices-x-passes", step, slices, {"all": np.ones((h, w), bool)})
+    pattern = patterns[0]
     for order in _candidates(slices):
-        if np.array_equal(_ranks(order.step_map(h, w).numpy()), step):
-            return Order(order.name, step, slices, parts_of(order, h, w))
-    passes = int(patterns[0].max()) + 1
-    if passes == h * w and (np.diff(patterns[0].ravel()) > 0).all():
+        if np.array_equal(_ranks(order.step_map(h, w)[0].numpy()), pattern):
+            in_a_row = order.pattern == "whole" or _in_a_row([step[end - 1] for end in ends])
+            return Order(order.name if in_a_row else "slices-x-passes", step, slices, parts_of(order, h, w))
+    passes = int(pattern.max()) + 1
+    if passes == h * w and (np.diff(pattern.ravel()) > 0).all() and len(slices) == 1:
         return Order("raster", step, slices, {"wavefront": np.ones((h, w), bool)})
-    parts = {f"pass {i + 1}": patterns[0] == i for i in range(passes)}
+    parts = {f"pass {i + 1}": pattern == i for i in range(passes)}
     if passes > MOST_PASSES:
         parts = {"all": np.ones((h, w), bool)}
     return Order("passes" if len(slices) == 1 else "slices-x-passes", step, slices, parts)
@@ -69,6 +72,12 @@ def _candidates(slices: tuple[int, ...]) -> list[CodingOrder]:
     found = [CodingOrder(slices, in_turn=True)]
     found += [CodingOrder(slices, in_turn=True, pattern="checkerboard", parity=parity) for parity in PARITIES]
     return found + [CodingOrder(slices, pattern="wavefront", kernel=kernel) for kernel in KERNELS if len(slices) == 1]
+
+
+def _in_a_row(steps: list[Array]) -> bool:
+    """Whether each slice is finished before the next begins, in whatever order they come."""
+    spans = sorted((int(of.min()), int(of.max())) for of in steps)
+    return all(one[1] < two[0] for one, two in pairwise(spans))
 
 
 def _ranks(values: Array) -> Array:

@@ -43,6 +43,10 @@ class Similarity(Panel):
         self.map = Map(name="similarity", title="Cosine similarity to the cursor", tooltip="Click to set the reference")
         self.words = widgets.HTML()
         self.values: Array | None = None
+        self._vectors: Array | None = (
+            None  # of the run, slice and weighting shown: the cursor asks them again and again
+        )
+        self._how = ""
         for control in (self.slice, self.weighting, self.ground):
             control.observe(self.redraw, "value")
         side = widgets.VBox([self.slice, self.weighting, self.ground, widgets.HTML(WORDS), self.words])
@@ -50,25 +54,33 @@ class Similarity(Panel):
         super().__init__([row(self.map, side, kind="lab-map-side")])
 
     def draw(self, scene: Scene) -> None:
-        trace = scene.run.trace
+        trace, self._vectors = scene.run.trace, None
         options = [("all", ALL)] + [(f"slice {i}", i) for i in range(len(trace.slices))]
         if list(self.slice.options) != options:
             self.slice.options = options
         i = None if self.slice.value == ALL else self.slice.value
         chosen = trace.told("y_hat") if i is None else trace.told("y_hat")[trace.channels(i)]
-        self.values = analysis.cosine_similarity_map(analysis.vectors(chosen, self.weighting.value), scene.position)
         channel, share = analysis.strongest(chosen)
         channel += 0 if i is None else trace.channels(i).start
         said = SAID[self.weighting.value].format(f"{100 * share:.0f}", channel)
         self.words.value = f"<p class='lab-words'>{said}</p>"
-        self.map.readout = scene.name_position(self.values, "")
-        how = weighting_words(trace, i, self.weighting.value)
-        self.map.title = f"Cosine similarity, {how.partition(':')[0]}"
-        self.map.description = (
-            "Cosine similarity of each latent position to row {}, column {}".format(*scene.position) + f", {how}"
-        )
-        over = trace.x if self.ground.value else None
-        scene.heatmap(self.map, self.values, unit="cosine", low=-1, high=1, colours=DIFFERENCE, over=over)
+        self._how = weighting_words(trace, i, self.weighting.value)
+        self.map.title = f"Cosine similarity, {self._how.partition(':')[0]}"
+        self._vectors = analysis.vectors(chosen, self.weighting.value)
+        self._compare(scene, self._vectors)
 
     def move(self, scene: Scene) -> None:
-        self.show(scene)
+        super().move(scene)
+        if self._vectors is None:
+            self.show(scene)
+        else:
+            self._compare(scene, self._vectors)
+
+    def _compare(self, scene: Scene, vectors: Array) -> None:
+        """Draw the similarity to the position at the cursor."""
+        self.values = analysis.cosine_similarity_map(vectors, scene.position)
+        self.map.readout = scene.name_position(self.values, "")
+        where = "row {}, column {}".format(*scene.position)
+        self.map.description = f"Cosine similarity of each latent position to {where}, {self._how}"
+        over = scene.run.trace.x if self.ground.value else None
+        scene.heatmap(self.map, self.values, unit="cosine", low=-1, high=1, colours=DIFFERENCE, over=over)

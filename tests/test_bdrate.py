@@ -35,6 +35,15 @@ def curves(draw, low: int = 4) -> tuple[list[float], list[float]]:
     return rate.tolist(), quality.tolist()
 
 
+def carried(compare, anchor: tuple, test: tuple, method: str) -> Delta:
+    """Of curves that the method can carry."""
+    try:
+        return compare(anchor, test, method)
+    except ValueError as error:
+        assume("does not rise between" not in str(error))
+        raise
+
+
 def share(a: tuple, b: tuple, of: int) -> bool:
     return min(a[of][-1], b[of][-1]) - max(a[of][0], b[of][0]) > 0.1
 
@@ -83,7 +92,7 @@ def test_bd_rate_is_the_mean_of_the_rate_saving(anchor: tuple, test: tuple) -> N
 @given(curves(), st.floats(0.2, 5), st.sampled_from(METHODS))
 def test_a_codec_that_takes_c_times_the_rate(anchor: tuple, c: float, method: str) -> None:
     test = [c * rate for rate in anchor[0]], anchor[1]
-    delta = bd_rate(anchor, test, method)
+    delta = carried(bd_rate, anchor, test, method)
     assert delta.value == pytest.approx(100 * (c - 1), abs=1e-6)
     assert delta.overlap == 1
 
@@ -91,13 +100,13 @@ def test_a_codec_that_takes_c_times_the_rate(anchor: tuple, c: float, method: st
 @given(curves(), st.floats(-3, 3), st.sampled_from(METHODS))
 def test_a_codec_that_is_d_decibels_better(anchor: tuple, d: float, method: str) -> None:
     test = anchor[0], [quality + d for quality in anchor[1]]
-    assert bd_psnr(anchor, test, method).value == pytest.approx(d, abs=1e-6)
+    assert carried(bd_psnr, anchor, test, method).value == pytest.approx(d, abs=1e-6)
 
 
 @given(curves(), curves(), st.sampled_from(METHODS))
 def test_anchor_and_test_swapped(anchor: tuple, test: tuple, method: str) -> None:
     assume(share(anchor, test, of=1))
-    there, back = bd_rate(anchor, test, method), bd_rate(test, anchor, method)
+    there, back = carried(bd_rate, anchor, test, method), bd_rate(test, anchor, method)
     assert (1 + there.value / 100) * (1 + back.value / 100) == pytest.approx(1, rel=1e-6)
     assert (there.low, there.high, there.overlap, there.points) == (
         back.low,
@@ -106,7 +115,8 @@ def test_anchor_and_test_swapped(anchor: tuple, test: tuple, method: str) -> Non
         back.points[::-1],
     )
     assume(share(anchor, test, of=0))
-    assert bd_psnr(anchor, test, method).value == pytest.approx(-bd_psnr(test, anchor, method).value, abs=1e-6)
+    gain = carried(bd_psnr, anchor, test, method).value
+    assert gain == pytest.approx(-bd_psnr(test, anchor, method).value, abs=1e-6)
 
 
 @given(curves(), st.randoms(use_true_random=False))
@@ -149,6 +159,39 @@ def test_what_was_compared_is_told() -> None:
 def test_what_can_not_be_compared_is_refused(test: tuple, method: str, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         bd_rate(ANCHOR, test, method)
+
+
+SATURATING = (
+    ([2014, 3014, 4012, 5012], [96.6, 99.51, 99.92, 99.98]),
+    ([2054, 3067, 4000, 5096], [97.1, 99.67, 99.95, 99.981]),
+)
+UNEVEN = ([0.1, 0.2, 0.4, 0.8], [30, 33, 36, 39]), ([0.1, 0.100001, 0.4, 0.8], [30, 33, 33.0001, 39])
+# Two points a hair's breadth apart in the middle of a curve.
+CLOSE = ([0.1, 0.2, 0.4, 0.8], [30, 33, 36, 39]), ([0.1, 0.3, 0.3001, 0.8], [30, 34, 36, 39])
+
+
+@pytest.mark.parametrize("pair", [SATURATING, UNEVEN, CLOSE])
+@pytest.mark.parametrize("compare", [bd_rate, bd_psnr])
+def test_a_method_that_invents_what_points_do_not_do_is_refused_and_the_one_that_would_is_named(pair, compare) -> None:
+    """Its curve falls somewhere: then so does the definition's, looked at more closely."""
+    assert np.isfinite(compare(*pair).value) and abs(compare(*pair).value) < 100
+    refused = 0
+    for method in ("akima", "cubic"):
+        falls = False
+        for rate, quality in pair:
+            x, y = (quality, np.log(rate)) if compare is bd_rate else (np.log(rate), quality)
+            f = Akima1DInterpolator(x, y) if method == "akima" else Polynomial.fit(x, y, 3)
+            side = 1 if compare is bd_rate else 0
+            low, high = max(c[side][0] for c in pair), min(c[side][-1] for c in pair)
+            low, high = (low, high) if side else (np.log(low), np.log(high))
+            falls |= bool((np.diff(f(np.linspace(low, high, 30_011))) < -1e-12).any())
+        if falls:
+            with pytest.raises(ValueError, match=f"^{method} does not rise between .*; pchip rises"):
+                compare(*pair, method)
+            refused += 1
+        else:
+            assert np.isfinite(compare(*pair, method).value)
+    assert refused or compare is bd_psnr
 
 
 def test_rates_apart_have_no_bd_psnr() -> None:

@@ -202,8 +202,9 @@ def _compared(anchor: _Curve, test: _Curve, args: argparse.Namespace) -> dict[st
     rate = bd_rate(*curves, method=args.method)
     try:
         gain = bd_psnr(*curves, method=args.method).value
-    except ValueError:  # the rates may be apart where the qualities are not
+    except ValueError as error:  # the rates may be apart where the qualities are not
         gain = float("nan")
+        note(args, f"there is no BD-{METRICS[args.metric]} of {test.codec}: {error}")
     return {
         "anchor": anchor.codec,
         "test": test.codec,

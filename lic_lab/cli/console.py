@@ -7,16 +7,14 @@ import json
 import math
 import os
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lic_lab as lab
+from lic_lab.patience import at_work as at_work
 from lic_lab.shipped import named
 
-PATIENCE = 2.0  # seconds of silence before a command says that it is at work
 TABLES = (".csv", ".parquet", ".sqlite", ".sqlite3", ".db")  # evaluation.results.FORMATS, whose import takes a second
 
 
@@ -212,26 +210,3 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         say("  ".join(entry.ljust(width) for entry, width in zip(line, widths, strict=True)).rstrip())
-
-
-@contextmanager
-def at_work(what: str) -> Iterator[None]:
-    """Show on a terminal what is going on and for how long, once it has taken `PATIENCE` seconds."""
-    done = threading.Event()
-
-    def tick() -> None:
-        if done.wait(PATIENCE):
-            return
-        from tqdm import tqdm
-
-        with tqdm(desc=what, bar_format="{desc}: {elapsed}", leave=False, disable=None) as bar:
-            while not done.wait(0.5):
-                bar.refresh()
-
-    thread = threading.Thread(target=tick, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lic_lab.codecs.codec import Codec
 from lic_lab.files import check_output
+from lic_lab.patience import at_work
 from lic_lab.training import RECIPES
 from lic_lab.training.data import Photographs
 from lic_lab.training.folders import cache, outside
@@ -330,7 +331,8 @@ def work(it: Run, worker: int, workers: int) -> None:
     torch.manual_seed(settings.seed)
     codec, photographs = recipe.build(), it.images()
     if not Path(it.checkpoint).exists():
-        _start(codec, photographs, it)
+        with at_work(f"{it.stage}: preparing the start", show=worker == 0, every=5.0):
+            _start(codec, photographs, it)
     if settings.bf16 and stage.learns == EVERYTHING:
         for transform in (codec.g_a, codec.g_s):
             _compute_in_bf16(getattr(transform, "network", transform))

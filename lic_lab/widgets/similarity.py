@@ -67,16 +67,16 @@ class Similarity(Panel):
         self._how = weighting_words(trace, i, self.weighting.value)
         self.map.title = f"Cosine similarity, {self._how.partition(':')[0]}"
         self._vectors = analysis.vectors(chosen, self.weighting.value)
-        self._compare(scene, self._vectors)
+        self._liken(scene, self._vectors)
 
     def move(self, scene: Scene) -> None:
         super().move(scene)
         if self._vectors is None:
             self.show(scene)
         else:
-            self._compare(scene, self._vectors)
+            self._liken(scene, self._vectors)
 
-    def _compare(self, scene: Scene, vectors: Array) -> None:
+    def _liken(self, scene: Scene, vectors: Array) -> None:
         """Draw the similarity to the position at the cursor."""
         self.values = analysis.cosine_similarity_map(vectors, scene.position)
         self.map.readout = scene.name_position(self.values, "")

@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import lic_lab.layers  # noqa: F401  # before CompressAI
@@ -34,8 +35,12 @@ from lic_lab.entropy.model import Coded, EntropyModel
 from lic_lab.image import pad
 from lic_lab.layers.exact import exact
 from lic_lab.layers.memory import kept
+from lic_lab.layers.resample import resample
 from lic_lab.layers.tap import tap
+from lic_lab.transforms.resize import LEAST, Resizing
 
+GRID = tuple(WHOLE * k // 16 for k in range(4, 17))  # resize factors that are searched
+SKIPPED = 0.97  # from here on a predicted factor is 1 [ours]; the paper says "close to 1"
 RATE_POINT = ("quality", "lmbda", "digest", "loaded")  # attributes of a codec with shipped weights
 
 
@@ -47,6 +52,11 @@ def uncast() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 settings.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+def steps(s: float) -> int:
+    """A predicted resize factor in 1/4096."""
+    return WHOLE if s >= SKIPPED else round(s * WHOLE)
 
 
 @contextmanager
@@ -108,8 +118,14 @@ class Codec(CompressionModel):
         Rate point and SHA-256 of the weights file; None without shipped weights.
     loaded : str or None
         `fingerprint` of the codec as it was loaded.
+    resizing : Resizing or None
+        What makes pictures smaller before they are coded; see `adaptive`.
+    scale : int or {"predicted", "searched"}
+        Resize factor of the next picture in 1/4096, or how it is found; see `resized`.
     """
 
+    resizing: Resizing | None
+    scale: int | str = WHOLE
     stride = 16  # pixels to a position of y, along each side
     SIZES: ClassVar[dict[str, dict[str, int]]] = {}  # size -> keyword arguments of the class
     quality: int | None = None
@@ -128,6 +144,7 @@ class Codec(CompressionModel):
     ):
         super().__init__()
         self.g_a, self.g_s, self.hyperprior, self.entropy = g_a, g_s, hyperprior, entropy
+        self.register_module("resizing", None)
         self.name, self.size = name, size
         self.own = self.combination
 
@@ -144,25 +161,71 @@ class Codec(CompressionModel):
         Raises
         ------
         ValueError
-            For a scale other than `WHOLE`, if the codec can't resize.
+            For a scale other than `WHOLE`, if the codec can't resize, or for one out of range.
         """
-        if scale != WHOLE:
+        if scale != WHOLE and self.resizing is None:
             raise ValueError(f"{self.name} can't resize a picture, here to {scale / WHOLE:.3f} of its size")
-        return Geometry(height, width, self.stride)
+        if scale < LEAST * WHOLE:
+            raise ValueError(f"a picture is coded at {LEAST} of its size at least, not at {scale / WHOLE:.3f}")
+        return Geometry(height, width, self.stride, scale)
 
     def analyse(self, x: Tensor) -> tuple[Tensor, Geometry]:
         """y (B, M, h, w) of images (B, 3, H, W) in [0, 1] of any size, and how it lies on them.
 
-        The last row and column of the image are repeated to fill the last positions.
+        The last row and column of the image are repeated to fill the last positions. Images that are coded smaller are
+        filtered and resampled first.
+
+        Raises
+        ------
+        ValueError
+            For images of another shape, several that want resize factors of their own, or a codec that has to search
+            for the factor without a lambda to weigh losses with.
         """
         x = self._checked(x)
-        geometry = self.geometry(x.shape[2], x.shape[3])
+        geometry = self.geometry(x.shape[2], x.shape[3], self._scale_of(x))
+        if geometry.scale != WHOLE and self.resizing is not None:
+            x = resample(self.resizing.before(x), geometry.coded)
         return self.g_a(pad(x, geometry.covered)), geometry
 
     def synthesise(self, y_hat: Tensor, geometry: Geometry) -> Tensor:
         """x_hat (B, 3, H, W) from y_hat (B, M, h, w), not clipped."""
-        x_hat: Tensor = self.g_s(y_hat)[:, :, : geometry.height, : geometry.width]
+        height, width = geometry.coded
+        x_hat: Tensor = self.g_s(y_hat)[:, :, :height, :width]
+        if geometry.scale != WHOLE and self.resizing is not None:
+            x_hat = self.resizing.after(resample(x_hat, (geometry.height, geometry.width)))
         return x_hat
+
+    def _scale_of(self, x: Tensor) -> int:
+        """The resize factor of images (B, 3, H, W), in 1/4096."""
+        if self.resizing is None or isinstance(self.scale, int):
+            return WHOLE if isinstance(self.scale, str) else self.scale
+        with undisturbed(self):
+            if self.scale == "predicted":
+                found = [steps(float(s)) for s in self.resizing.network(x)]
+            else:
+                found = [min(GRID, key=partial(self.loss, image)) for image in x.split(1)]
+        if len(set(found)) > 1:
+            raise ValueError(
+                f"these images want resize factors of their own, {', '.join(f'{s / WHOLE:.2f}' for s in found)}: give "
+                "one image at a time, or all the same factor with codec.resized(s)"
+            )
+        return found[0]
+
+    def loss(self, x: Tensor, scale: int = WHOLE) -> float:
+        """lambda 255^2 MSE + bpp of images (B, 3, H, W) coded at a scale in 1/4096, estimated.
+
+        Raises
+        ------
+        ValueError
+            When the codec has no `lmbda`.
+        """
+        if self.lmbda is None:
+            raise ValueError(f"{self.name} has no lambda to weigh distortion with: set codec.lmbda, for example 0.0067")
+        with undisturbed(self):
+            out = self.resized(scale / WHOLE)(x)
+        bits = -sum(float(p.double().log2().sum()) for p in out["likelihoods"].values())
+        mse = float((out["x_hat"].clamp(0, 1) - x).double().square().mean())
+        return self.lmbda * 255**2 * mse + bits / (len(x) * x.shape[2] * x.shape[3])
 
     @kept()
     def picture(self, y_hat: Tensor, geometry: Geometry) -> Tensor:
@@ -413,6 +476,31 @@ class Codec(CompressionModel):
             if not isinstance(self.entropy, EntropyModel):
                 raise ValueError(f"{self.name} has no components to swap: its entropy model looks at nothing")
             other._modules = {**self._modules, "entropy": self.entropy.select(**choice)}
+        return other
+
+    def resized(self, to: float | str) -> Self:
+        """The same codec for pictures that are coded at another size. Weights are shared, not copied.
+
+        Parameters
+        ----------
+        to : float or {"predicted", "searched"}
+            Resize factor, 1/4 to 1. Or how each picture's is found: by the network, in one go; or by coding it at every
+            sixteenth and keeping the one with the least loss, which takes thirteen times as long. A decoder is told.
+
+        Raises
+        ------
+        ValueError
+            For a codec without the parts to resize, a factor out of range, or an unknown way.
+        """
+        if self.resizing is None and to != 1:
+            raise ValueError(f"{self.name} can't resize pictures: use aict, or lic_lab.codecs.aict.adaptive(codec)")
+        if isinstance(to, str):
+            if to not in ("predicted", "searched"):
+                raise ValueError(f"resize factor is {to!r}; give a number, predicted or searched")
+        elif not LEAST <= to <= 1:
+            raise ValueError(f"resize factor is {to}; it must be {LEAST} to 1")
+        other = copy.copy(self)
+        other.scale = to if isinstance(to, str) else round(to * WHOLE)
         return other
 
     def called(self, name: str) -> Self:

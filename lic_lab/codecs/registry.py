@@ -103,6 +103,7 @@ ENTRIES = {
         ),
         Entry("conv-charm", "Conv-ChARM", _GHORBEL, "ict:ConvCharm", {"paper": 52_588_355, "small": 8_706_019}),
         Entry("ict", "ICT", _GHORBEL, "ict:ICT", {"paper": 37_133_000, "small": 2_934_924}),
+        Entry("aict", "AICT", _GHORBEL, "aict:AICT", {"paper": 37_230_588, "small": 3_032_512}),
         Entry("mlic", "MLIC", _MLIC, "mlic:MLIC", {"paper": 46_401_516, "small": 8_065_951}),
         Entry("mlic+", "MLIC+", _MLIC, "mlic_plus:MLICPlus", {"paper": 81_590_784, "small": 7_976_487}),
     )
@@ -114,7 +115,7 @@ def names() -> tuple[str, ...]:
 
     >>> names()  # doctest: +NORMALIZE_WHITESPACE
     ('factorized', 'hyperprior', 'mean-scale', 'joint-autoregressive', 'charm', 'global-reference', 'swint-charm',
-     'conv-charm', 'ict', 'mlic', 'mlic+')
+     'conv-charm', 'ict', 'aict', 'mlic', 'mlic+')
     """
     return tuple(ENTRIES)
 

@@ -30,14 +30,17 @@ from lic_lab.entropy.contexts.base import InformedContext
 from lic_lab.entropy.model import EntropyModel
 
 DECONVOLUTIONS = ("input", "output")
-WITHOUT = {"encoder": ("g_s",), "decoder": ("g_a", "h_a"), "all": ()}  # parts that they do not compute
+# Parts that they do not compute.
+WITHOUT = {"encoder": ("g_s", "after"), "decoder": ("g_a", "h_a", "resize", "before"), "all": ()}
 
 
 def complexity(codec: Codec, height: int, width: int, deconvolutions: str = "input") -> list[dict[str, Any]]:
     """Parameters and multiply-adds of the codec's parts, for one image.
 
     The parts are g_a, h_a, h_s and the bottleneck of z (or of y), each context in use by its slot, g_ep, the
-    refinement in use, and g_s. An encoder computes all but g_s, a decoder all but g_a and h_a: see `totals`.
+    refinement in use, and g_s. Of a codec that can resize also the network that predicts the factor, and the filters
+    before and after; the rest is then counted for the whole picture. An encoder computes all but g_s and what comes
+    after it, a decoder all but g_a, h_a and what comes before: see `totals`.
 
     Parameters
     ----------
@@ -92,6 +95,8 @@ def totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 def parts(codec: Codec) -> dict[str, str]:
     """The codec's parts in use, in the order in which they compute, each with its path among the submodules."""
     found = {"g_a": "g_a"}
+    if codec.resizing is not None:
+        found = {"resize": "resizing.network", "before": "resizing.before", **found}
     if codec.hyperprior is not None:
         found |= {"h_a": "hyperprior.h_a", "bottleneck": "hyperprior.bottleneck", "h_s": "hyperprior.h_s"}
     if isinstance(codec.entropy, EntropyModel):
@@ -102,7 +107,7 @@ def parts(codec: Codec) -> dict[str, str]:
             found["refinement"] = f"entropy.refinements.{selection['refinement']}"
     else:
         found["bottleneck"] = "entropy.bottleneck"
-    return {**found, "g_s": "g_s"}
+    return {**found, "g_s": "g_s"} | ({"after": "resizing.after"} if codec.resizing is not None else {})
 
 
 @torch.no_grad()
@@ -113,6 +118,10 @@ def products(codec: Codec, height: int, width: int, deconvolutions: str = "input
     x = torch.empty(1, 3, height, width, device="meta")
     counter = _Products(next(codec.parameters()).device, deconvolutions == "output")
     with _entered(codec, counter.inside), counter:
+        if codec.resizing is not None:
+            for part in codec.resizing.children():
+                part(x)
+            codec = codec.resized(1)
         y, geometry = codec.analyse(x)
         if codec.hyperprior is None:
             hyper = y[:, :0]

@@ -183,6 +183,18 @@ def test_the_similarity_is_that_of_the_vectors_its_title_names(traces: tuple[Tra
         words = {"normalised": "normalised", "rest": f"without channel {channel}"}
         words["plain"] = f"plain: {100 * share:.0f} % is channel {channel}"
         assert ax.get_title() == f"slice {i}\n{words[weighting]}"
+    alone = figures.cosine_similarity(
+        found, (2, 3), slice=np.int64(2), weighting=weighting
+    )  # as arrays of numbers give
+    assert alone.axes[1].get_title() == figure.axes[2].get_title()
+
+
+def test_positions_in_the_padding_are_no_part_of_a_similarity(traces: tuple[Trace, Trace]) -> None:
+    found = traces[1]
+    padded = np.pad(found.y_hat, ((0, 0), (0, 4), (0, 4)), constant_values=50)
+    of = replace(found, y_hat=padded)  # as of a model of others
+    drawn = [np.asarray(figures.cosine_similarity(t, (2, 3)).axes[1].images[0].get_array()) for t in (found, of)]
+    np.testing.assert_array_equal(*drawn)
 
 
 def test_correlations_are_drawn_in_one_unit_on_a_scale_that_stays(traces: tuple[Trace, Trace]) -> None:

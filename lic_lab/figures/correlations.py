@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from lic_lab import analysis
 from lic_lab.figures import maps
@@ -48,7 +49,9 @@ def cosine_similarity(
     ValueError
         For a position, slice or weighting that is not there.
     """
-    panels: list[int | None] = [None] if slice is None else [slice] if isinstance(slice, int) else list(slice)
+    panels: list[int | None] = (
+        [None] if slice is None else [int(slice)] if isinstance(slice, int | np.integer) else [*slice]
+    )
     for i in panels:
         if i is not None and not 0 <= i < len(trace.slices):
             raise ValueError(f"slice is {i}; this trace has slices 0 to {len(trace.slices) - 1}")
@@ -60,7 +63,7 @@ def cosine_similarity(
     maps.picture(axes[0], trace.x)
     axes[0].set_title("image")
     for ax, i in zip(axes[1:], panels, strict=True):
-        latent = trace.told("y_hat") if i is None else trace.told("y_hat")[trace.channels(i)]
+        latent, _ = _latent(trace, i)
         similarity = analysis.cosine_similarity_map(analysis.vectors(latent, weighting), position)
         drawn = maps.latent_map(ax, similarity, pixels, trace.geometry.cell, -1, 1, SIGNED)
         which = "all channels" if i is None else f"slice {i}"
@@ -77,13 +80,17 @@ def weighting_words(trace: Trace, slice: int | None, weighting: str) -> str:
     """How channels are weighted, in words: "normalised", "without channel 0" or "plain: 56 % is channel 0"."""
     if weighting == "normalised":
         return weighting
-    start, chosen = 0, trace.told("y_hat")
-    if slice is not None:
-        start, chosen = trace.channels(slice).start, trace.told("y_hat")[trace.channels(slice)]
+    chosen, start = _latent(trace, slice)
     channel, share = analysis.strongest(chosen)
     if weighting == "rest":
         return f"without channel {start + channel}"
     return f"plain: {100 * share:.0f} % is channel {start + channel}"
+
+
+def _latent(trace: Trace, slice: int | None) -> tuple[NDArray[Any], int]:
+    """y_hat on the picture, whole or of a slice, and its first channel."""
+    y_hat = trace.on_picture(trace.told("y_hat"))
+    return (y_hat, 0) if slice is None else (y_hat[trace.channels(slice)], trace.channels(slice).start)
 
 
 @styled

@@ -1,16 +1,22 @@
 """The workbench without a browser: menus are set, and what is shown is compared with lab.trace."""
 
+import asyncio
 import copy
 import gc
 import json
 import re
 import shutil
+import sys
+import threading
+import time
+from base64 import b64decode
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import files
 from io import BytesIO
 from itertools import product
 from pathlib import Path
+from unittest import mock
 
 import ipywidgets as widgets
 import numpy as np
@@ -26,7 +32,11 @@ from lic_lab.codecs.geometry import Geometry
 from lic_lab.codecs.shared import MENU, meaningful
 from lic_lab.figures.png import DIFFERENCE, heatmap_png
 from lic_lab.layers.places import Grid, Places, tap_attention
+from lic_lab.widgets import background, errors, pace, session, still, workbench
 from lic_lab.widgets.map import legend
+from lic_lab.widgets.page import Page
+from lic_lab.widgets.photographs import photographs
+from lic_lab.widgets.upload import Upload
 from lic_lab.widgets.view import Scene
 
 QUALITIES = [card["quality"] for card in weights.cards("shared")]
@@ -162,6 +172,43 @@ def test_a_value_that_loses_its_meaning_becomes_none_in_one_run(bench, photo):
     assert_shows(bench, expected(bench, photo))
 
 
+def test_what_a_choice_resets_is_said_and_one_click_puts_it_back(photo):
+    """For each combination and each choice from it."""
+    bench = lab.widgets.Workbench(photo)
+    bench._analyse = lambda *arguments: None  # the menus alone
+    resets = 0
+    for combination in (dict(zip(MENU, c, strict=True)) for c in product(*MENU.values()) if meaningful(*c)):
+        for part, control in bench.parts.items():
+            bench._offer(combination)
+            for _, name in list(control.options):
+                bench._offer(combination)
+                control.value = name
+                lost = [p for p, now in bench._choice().items() if now != {**combination, part: name}[p]]
+                said = re.findall(r"<b>(\w+)(?: context)?</b> set to none", bench.reset_words.value)
+                assert said == lost, (combination, part, name)
+                assert (bench.back.layout.display == "") == bool(lost)
+                if lost:
+                    resets += 1
+                    bench.back.click()
+                    assert bench._choice() == combination and bench.reset_words.value == ""
+    assert resets > 10
+
+
+def test_putting_back_runs_what_was_before(bench, photo):
+    bench.channel.value, bench.local.value = "none", "raster"
+    before = bench.run.trace.bpp["total"]
+    bench.channel.value = "conv"
+    assert bench.local.value == "none" and "Raster order codes all channels" in bench.reset_words.value
+    bench.refinement.value = "lrp"  # another choice, and what was said is gone
+    assert bench.reset_words.value == "" and bench.back.layout.display == "none"
+    bench.channel.value, bench.local.value = "none", "raster"
+    assert bench.refinement.value == "none" and "LRP refines slices" in bench.reset_words.value
+    bench.back.click()
+    assert bench.refinement.value == "lrp" and bench.local.value == "none"
+    bench.refinement.value, bench.local.value = "none", "raster"
+    assert bench.run.trace.bpp["total"] == before
+
+
 def test_the_transform_runs_once_per_picture_and_rate_point(bench, monkeypatch):
     from lic_lab.transforms.residual import Analysis
 
@@ -172,7 +219,7 @@ def test_the_transform_runs_once_per_picture_and_rate_point(bench, monkeypatch):
 
 
 def test_photographs_come_with_scikit_image_itself():
-    from lic_lab.widgets.photographs import FILES, photographs
+    from lic_lab.widgets.photographs import FILES
 
     shipped = {Path(str(f)).name for f in files("scikit-image") if f.match("skimage/data/*")}
     assert set(FILES.values()) <= shipped
@@ -441,8 +488,120 @@ def test_what_goes_wrong_in_a_tab_s_own_menu_is_said_there_and_forgotten_after(b
     assert bench.correlation.message.value == ""
 
 
+TRIGGERS = {  # what fails, and what sets it off
+    "path": ((workbench, "read"), lambda bench: setattr(bench.path, "value", "/some/picture.png")),
+    "upload": ((workbench, "read"), lambda bench: upload(bench, "x.png", b"12")),
+    "photo": ((workbench, "read"), lambda bench: setattr(bench.photo, "value", "Coffee")),
+    "menu": ((session, "trace"), lambda bench: setattr(bench.local, "value", "none")),
+    "quality": ((session, "latent"), lambda bench: setattr(bench.quality, "value", QUALITIES[-1])),
+    "view": ((workbench, "image_png"), lambda bench: setattr(bench.view, "value", "Original")),
+    "ground": ((Scene, "heatmap"), lambda bench: setattr(bench.ground, "value", "Over the picture")),
+    "tab": ((workbench.Channels, "draw"), lambda bench: setattr(bench.tabs, "value", 1)),
+    "pin": ((workbench.Compare, "draw"), lambda bench: bench.pin.click()),
+    "cursor": ((workbench.Compare, "move"), lambda bench: setattr(bench.row, "value", 1)),
+    "click on a map": ((workbench.Compare, "move"), lambda bench: setattr(bench.bit_map, "position", [1, 1])),
+}
+
+
+@pytest.mark.parametrize("control", TRIGGERS)
+def test_every_control_says_every_error_and_shows_where_it_came_from_on_a_click(bench, monkeypatch, control):
+    where, set_off = TRIGGERS[control]
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, raises(KeyError("a fault <of> ours")))
+        set_off(bench)
+    html = bench.message.value
+    assert 'role="alert"' in html and "KeyError: &#x27;a fault &lt;of&gt; ours" in html
+    folded = re.search(r"<details><summary>[^<]+</summary><pre>(.*?)</pre></details>", html, re.S).group(1)
+    assert "Traceback" in folded and "in fail" in folded and "<of>" not in folded
+
+
+@pytest.mark.parametrize("control", ["menu", "photo", "path", "view", "tab"])
+def test_who_interrupts_is_heard_and_all_is_as_before(bench, monkeypatch, control):
+    where, set_off = TRIGGERS[control]
+    before = state(bench)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(*where, raises(KeyboardInterrupt()))
+        set_off(bench)
+    assert state(bench) == before
+    bench.local.value = "attention"
+    assert bench.run.trace.combination["local"] == "attention"
+
+
+def test_errors_for_the_user_are_words_alone_and_those_of_libraries_carry_their_place():
+    def of(act):
+        try:
+            act()
+        except Exception as error:
+            return errors.error_html(error, "All is well")
+        raise AssertionError("nothing was raised")
+
+    for act, said in (
+        (lambda: lab.load("nothing of the kind"), "nothing of the kind"),
+        (lambda: lab.read_image("/no/where.png"), "there is no file"),
+        (lambda: Path("/no/where").read_text(), "No such file"),
+        (lambda: torch.empty(10**15), "not enough memory"),
+    ):
+        assert said in of(act) and "<details>" not in of(act) and "All is well" in of(act)
+    for act, said in (
+        (lambda: np.zeros(3) + np.zeros(4), "ValueError: operands could not be broadcast"),
+        (lambda: pace._time("a word"), "TypeError: "),  # by a line of ours, which does not raise it
+        (lambda: torch.zeros(3) @ torch.zeros(4), "RuntimeError: "),
+        (lambda: next(iter(())), "StopIteration"),
+    ):
+        assert said in of(act) and "<details>" in of(act)
+    assert errors.error_html("") == ""
+
+
+def pages():
+    trace = lab.trace(lab.load("global-reference"), data.astronaut()[:64, :64])
+    return [lab.widgets.Workbench(data.astronaut()[:64, :64]), lab.widgets.ReferenceExplorer(trace)]
+
+
+def test_no_observer_of_a_page_is_without_a_guard(monkeypatch):
+    """Whatever is to be called when a user acts is told to `Page` or `Panel`, which guard it."""
+    set_by_hand = []
+    for name in ("observe", "on_click"):
+        monkeypatch.setattr(widgets.Button if name == "on_click" else widgets.Widget, name, watched(name, set_by_hand))
+    pages()
+    assert set_by_hand == []
+
+
+def watched(name, noted):
+    before = getattr(widgets.Button if name == "on_click" else widgets.Widget, name)
+
+    def call(self, handler, *more, **named):
+        frame = sys._getframe(1)
+        module, caller = frame.f_globals["__name__"], frame.f_code.co_name
+        guarded = hasattr(handler, "__wrapped__") or getattr(handler, "__name__", "") == "redraw"
+        if module.startswith("lic_lab") and not guarded:
+            noted.append((module, caller, handler))
+        return before(self, handler, *more, **named)
+
+    return call
+
+
+@pytest.mark.parametrize("image", ["PIL", "array", "tensor", "path"])
+def test_the_workbench_begins_with_whatever_read_image_takes(photo, image):
+    pixels = data.astronaut()[:48, :64]
+    given = {
+        "PIL": Image.fromarray(pixels),
+        "array": pixels,
+        "tensor": torch.from_numpy(pixels.copy()).permute(2, 0, 1),
+        "path": str(photo),
+    }[image]
+    bench = lab.widgets.Workbench(given)
+    assert bench.message.value == ""
+    np.testing.assert_array_equal(bench.run.trace.x, data.astronaut()[:HEIGHT, :WIDTH] if image == "path" else pixels)
+
+
+@pytest.mark.parametrize("image", [5, np.zeros((7, 9, 11)), "~nobody-of-that-name/photo.png"])
+def test_what_is_no_picture_is_said_and_a_photograph_shown(image):
+    bench = lab.widgets.Workbench(image)
+    assert 'role="alert"' in bench.message.value and bench.run is not None
+
+
 def raises(error):
-    def fail(*arguments):
+    def fail(*arguments, **named):
         raise error
 
     return fail
@@ -688,8 +847,6 @@ def test_a_first_picture_that_is_missing_leaves_a_photograph(tmp_path):
 
 
 def test_a_memory_error_is_words(bench, photo, monkeypatch):
-    from lic_lab.widgets import session
-
     before = state(bench)
     with monkeypatch.context() as patch:
         patch.setattr(session, "trace", lambda *args, **more: (_ for _ in ()).throw(MemoryError))
@@ -708,19 +865,215 @@ def test_global_attention_in_patches_is_said(tmp_path, bench):
     assert "runs in patches" in bench.notes.value
 
 
-def test_a_long_analysis_says_what_it_does(bench, photo, monkeypatch):
+# -- long runs -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Every run counts as long."""
+    monkeypatch.setattr(pace, "LONG", 0.0)
+    monkeypatch.setattr(workbench, "LONG", 0.0)
+
+
+class Held:
+    """`session.latent`, which goes on with torch's operations until it is let go."""
+
+    def __init__(self, monkeypatch):
+        self.go, self.begun = threading.Event(), threading.Event()
+        made = session.latent
+
+        def wait(codec, picture, *more):
+            self.begun.set()
+            while not self.go.is_set():
+                torch.zeros(1) + 1
+                time.sleep(0.002)
+            return made(codec, picture, *more)
+
+        monkeypatch.setattr(session, "latent", wait)
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "lic_lab"]
+
+
+def answering(monkeypatch, story):
+    """Run the coroutine `story` as the answer to a message of the page; it awaits `until(condition)`."""
+    monkeypatch.setattr(background, "_answers_a_widget", lambda: True)
+
+    async def until(condition):
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end, "nothing came"
+            await asyncio.sleep(0.005)
+
+    asyncio.run(story(until))
+    for thread in threads():
+        thread.join(60)
+
+
+def stale(bench):
+    return [widget for widget in (bench.numbers, bench.pictures, *bench.panels) if "lab-stale" in widget._dom_classes]
+
+
+def test_a_long_analysis_says_what_it_does(bench, slow, monkeypatch):
     said = []
     progress = bench._progress
-    monkeypatch.setattr(bench, "_progress", lambda text: (said.append(text), progress(text)))
-    bench.session._speed = 1.0  # a slow machine
+    monkeypatch.setattr(bench, "_progress", lambda found: (said.append(found), progress(found)))
     bench.photo.value = "Coffee"
-    assert [re.search("transform|entropy model|reconstruction|^$", text).group() for text in said] == [
-        "transform",
-        "entropy model",
-        "reconstruction",
-        "",
-    ]
-    assert bench.busy.value == ""
+    assert said.pop() is None
+    parts = [re.search("transform|entropy model|reconstruction", found.words).group() for found in said]
+    assert parts == ["transform", "entropy model", "reconstruction"]
+    assert said[0].done == 0 and np.all(np.diff([found.done for found in said]) > 0) and said[-1].done < 1
+    assert all(found.left > 0 for found in said)
+    assert bench.busy.value == "" and stale(bench) == []
+
+
+def test_a_long_run_leaves_the_page_alive_and_says_what_is_still_of_the_last(bench, photo, slow, monkeypatch):
+    held, before = Held(monkeypatch), bench.run
+
+    async def story(until):
+        bench.photo.value = "Coffee"
+        await until(held.begun.is_set)
+        await until(lambda: "Analysing 0.2 megapixels" in bench.busy.value)
+        assert bench.run is before and f"still of {photo.name}" in bench.busy.value
+        assert bench.stop.layout.display == "" and len(stale(bench)) == 2 + len(bench.panels)
+        bench.row.value = 3  # what is shown can be used meanwhile
+        assert bench.bit_map.position[0] == 3 and "row 3" in bench.bit_map.readout
+        held.go.set()
+        await until(lambda: bench.numbers not in stale(bench))  # its numbers come before its picture
+        await until(lambda: bench.run is not before)
+
+    answering(monkeypatch, story)
+    assert bench.busy.value == "" and bench.stop.layout.display == "none" and stale(bench) == []
+    assert bench.photo.value == "Coffee"
+    assert_shows(bench, expected(bench, photographs()["Coffee"]))
+
+
+def test_a_long_run_can_be_stopped_and_all_is_as_before(bench, photo, slow, monkeypatch):
+    held, before = Held(monkeypatch), state(bench)
+
+    async def story(until):
+        bench.quality.value = QUALITIES[-1]
+        await until(held.begun.is_set)
+        bench.stop.click()
+        assert "Stopped" in bench.message.value and state(bench) == before and stale(bench) == []
+        await until(lambda: not threads())  # it ends, though nobody let it go
+
+    answering(monkeypatch, story)
+    assert state(bench) == before and bench.busy.value == ""
+    held.go.set()
+    bench.local.value = "stacked"
+    assert_shows(bench, expected(bench, photo))
+
+
+def test_a_new_choice_takes_the_place_of_a_run_that_is_going(bench, slow, monkeypatch):
+    held, shown = Held(monkeypatch), []
+    done = bench._done
+    monkeypatch.setattr(bench, "_done", lambda run: (shown.append(run.trace.picture.name), done(run)))
+
+    async def story(until):
+        bench.photo.value = "Coffee"
+        await until(held.begun.is_set)
+        bench.photo.value = "Camera man (grey)"
+        bench.local.value = "stacked"  # of the picture that was chosen, not of the one that is shown
+        held.go.set()
+        await until(lambda: shown)
+
+    answering(monkeypatch, story)
+    assert shown == ["Camera man (grey)"] == [bench.run.trace.picture.name]
+    assert bench.run.trace.combination["local"] == "stacked" and bench.message.value == ""
+
+
+def test_what_goes_wrong_in_the_background_is_words_too(bench, photo, slow, monkeypatch):
+    before = state(bench)
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "latent", raises(KeyError("a fault of ours")))
+
+        async def story(until):
+            bench.photo.value = "Coffee"
+            await until(lambda: "a fault of ours" in bench.message.value)
+
+        answering(patch, story)
+    assert "<details>" in bench.message.value and "The run before is still shown" in bench.message.value
+    assert_goes_on(bench, photo, before)
+
+
+def test_a_run_whose_page_was_closed_meanwhile_is_there_when_it_is_opened_again(bench, slow, monkeypatch):
+    held = Held(monkeypatch)
+
+    async def story(until):
+        bench.photo.value = "Coffee"
+        await until(held.begun.is_set)
+        asyncio.get_running_loop().call_soon(held.go.set)  # and the loop is closed
+
+    answering(monkeypatch, story)
+    assert bench.run.trace.picture.name == "Coffee" and bench.busy.value == ""
+
+
+def test_a_cell_has_its_run_on_the_next_line(bench, slow):
+    async def cell():
+        bench.photo.value = "Coffee"
+        assert bench.run.trace.picture.name == "Coffee"
+
+    asyncio.run(cell())
+    assert threads() == []
+
+
+@pytest.mark.parametrize("part", ["transform", "entropy model", "reconstruction"])
+def test_a_run_is_stopped_in_whatever_part_it_is(bench, slow, part):
+    """By a thread of its own, as everything is: what is on the way is left, and nothing is begun after."""
+    stop, said, first = background.Stop(), [], []
+
+    def report(progress):
+        said.append(progress.words)
+        if part in progress.words:
+            stop.ask()
+
+    picture = lab.image.read(data.astronaut()[:64, :64])
+    with pytest.raises(background.Stopped):
+        bench.session.run(picture, bench.quality.value, bench._choice(), report, first.append, stop)
+    assert part in said[-1]
+    assert bool(first) == (part == "reconstruction")
+    bench.open_picture(picture)  # what stops one thread stops no other, and no run that comes after
+    assert bench.run.trace.picture is picture
+
+
+def test_stop_ends_the_coding_loop_between_steps(bench):
+    codec = weights.load("shared", QUALITIES[0])
+    found = lab.latent(codec, data.astronaut()[:64, :64])
+    stop, slices = background.Stop(), []
+    distribution = codec.entropy.distribution
+
+    def watched(seen, step):
+        slices.append(step.slices)
+        if len(slices) == 3:
+            stop.ask()
+        return distribution(seen, step)
+
+    codec.entropy.distribution = watched
+    with pytest.raises(background.Stopped), stop:
+        lab.trace(codec, found, reconstruct=False)
+    assert len(slices) == 3 < len(codec.entropy.order.steps(4, 4))
+
+
+def test_the_time_that_is_promised_is_learned():
+    of = pace.Pace()
+    parts = {"transform": "", "entropy": "conv none", "reconstruction": ""}
+    for n, part in enumerate(parts):
+        of.note(part, parts[part], 8_000_000, 10.0 * (n + 1))
+    said = []
+    course = pace.Course(of, 8_000_000, parts, said.append)
+    assert course.seconds == pytest.approx(60)
+    assert of.expect("entropy", "conv attention", 8_000_000) > 20  # not measured: dearer, on the same machine
+    assert 30 < of.expect("reconstruction", "", 4_000_000) * 2 < 33  # a pixel of a small picture costs more
+    of.note("entropy", "conv none", 1_000_000, 99.0)  # of another size
+    assert of.expect("entropy", "conv none", 8_000_000) == 20
+    with mock.patch.object(pace.time, "perf_counter", iter(np.arange(0.0, 200, 20)).__next__):  # each part takes 20 s
+        for part in parts:
+            with course.part(part):
+                pass
+    assert [round(found.left) for found in said] == [60, 100, 40]  # the first was twice as slow as promised
+    assert of.expect("transform", "", 8_000_000) == 20
 
 
 def test_a_large_picture_is_shown_reduced_and_measured_in_full(tmp_path, bench):
@@ -741,7 +1094,7 @@ def test_every_control_has_a_label_and_a_tooltip(bench):
         for child in getattr(widget, "children", ()):
             yield from inside(child)
 
-    kinds = (ipywidgets.Dropdown, ipywidgets.Button, ipywidgets.Text, ipywidgets.BoundedIntText, ipywidgets.FileUpload)
+    kinds = (ipywidgets.Dropdown, ipywidgets.Button, ipywidgets.Text, ipywidgets.BoundedIntText, Upload)
     for widget in inside(bench):
         if isinstance(widget, kinds):
             assert widget.description, widget
@@ -751,8 +1104,6 @@ def test_every_control_has_a_label_and_a_tooltip(bench):
 
 
 def test_old_latents_are_forgotten(bench, photo, monkeypatch):
-    from lic_lab.widgets import session
-
     monkeypatch.setattr(session, "CACHE_BYTES", 1)
     bench.photo.value = "Coffee"
     assert len(bench.session._latents) == 1
@@ -766,3 +1117,139 @@ def test_old_latents_are_forgotten(bench, photo, monkeypatch):
     bench.refinement.value = "lrp"
     assert len(bench.run.latent.pictures) == 1
     assert torch.is_tensor(next(iter(bench.run.latent.pictures.values())).x_hat)
+
+
+# -- files that come in pieces ---------------------------------------------------------------------
+
+
+def send(to, content, name="sent.png", id="1", begin=0, size=None, piece=1000):
+    """As upload.js does; returns what it was answered."""
+    answers = []
+    with mock.patch.object(to, "send", lambda content: answers.append(content)):
+        for offset in range(begin, max(len(content), 1), piece):
+            message = {"id": id, "name": name, "size": len(content) if size is None else size, "offset": offset}
+            to._handle_custom_msg(message, [memoryview(content[offset : offset + piece])])
+            assert answers[-1]["id"] == id
+            if not answers[-1]["goes_on"]:
+                break
+    return answers
+
+
+def test_a_file_in_pieces_is_the_file(bench, photo):
+    content = photo.read_bytes()
+    assert len(send(bench.upload, content)) == -(-len(content) // 1000) > 10
+    assert bench.photo.value == "sent.png" and bench.message.value == ""
+    np.testing.assert_array_equal(bench.run.trace.x, data.astronaut()[:HEIGHT, :WIDTH])
+    assert bench.upload._folder is None  # and of the file nothing is left
+
+
+def test_a_file_that_is_stopped_or_torn_is_none(bench, photo):
+    content, before = photo.read_bytes(), state(bench)
+    send(bench.upload, content[:5000], size=len(content), id="stopped")
+    assert state(bench) == before
+    assert [answer["goes_on"] for answer in send(bench.upload, content, id="other", begin=5000)] == [False]
+    send(bench.upload, content[:3000], size=len(content), id="torn")
+    assert [answer["goes_on"] for answer in send(bench.upload, content, id="torn", begin=4000)] == [False]
+    assert "a piece of sent.png was lost" in bench.message.value and state(bench) == before
+    send(bench.upload, content, id="again")
+    assert bench.photo.value == "sent.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("empty.png", b""), ("n" * 300 + ".png", b"no picture"), ("../../up.png", b"x"), ("\0", b"x")]
+)
+def test_what_can_not_be_used_is_refused_in_words(bench, name, content):
+    before = state(bench)
+    send(bench.upload, content, name)
+    assert "can't be read as an image" in words(bench.message.value) and state(bench) == before
+    assert bench.upload._folder is None
+
+
+def test_a_file_beyond_the_limit_is_refused_before_it_is_written(bench):
+    assert send(bench.upload, b"x", size=bench.upload.limit + 1)[0]["goes_on"] is False
+    assert "can be uploaded" in bench.message.value
+    assert bench.upload.limit > 24_000_000 * 3 * 2  # of 16 bits, raw
+
+
+# -- what stays in a saved notebook ----------------------------------------------------------------
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """What a notebook's cell would hold, in order; a display_id marks what is replaced later."""
+    outputs = {}
+
+    def display(bundle, raw, display_id=None):
+        assert raw
+        outputs[display_id or f"output {len(outputs)}"] = bundle
+
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr(
+        "IPython.display.update_display", lambda bundle, display_id, raw: display(bundle, raw, display_id)
+    )
+    return outputs
+
+
+def test_a_saved_notebook_holds_the_last_state_and_the_line_that_makes_it_again(bench, photo, published):
+    bench._ipython_display_()
+    view, last = published.values()
+    assert set(view) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+    bench.local.value = "attention"
+    bench.quality.value = QUALITIES[-1]
+    view, last = published.values()  # the second was replaced
+    assert f"{bench.run.trace.bpp['total']:.4f}" in last["text/html"] and photo.name in last["text/html"]
+    pictures = re.findall(r"base64,([^']*)'", last["text/html"])
+    np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(b64decode(pictures[0])))), bench.run.trace.x_hat)
+    assert Image.open(BytesIO(b64decode(last["image/png"]))).width > 2 * WIDTH
+    again = eval(last["text/plain"].splitlines()[-1], {"lab": lab})
+    assert again.run.trace.combination == bench.run.trace.combination
+    assert again.run.trace.quality == bench.run.trace.quality
+    np.testing.assert_array_equal(again.run.trace.x, bench.run.trace.x)
+
+
+def test_every_widget_that_stands_alone_keeps_a_still(published):
+    curves = [lab.figures.Curve(name, [0.1, 0.2, 0.4], [27 + i, 30 + i, 33 + i]) for i, name in enumerate("ab")]
+    charts = [lab.widgets.rd_chart(curves), lab.widgets.saving_chart(curves[0], curves)]
+    for widget in (*pages(), *charts):
+        published.clear()
+        widget._ipython_display_()
+        _, last = published.values()
+        assert "Shift + Enter" in last["text/html"] and last["text/plain"]
+        assert min(Image.open(BytesIO(b64decode(last["image/png"]))).size) > 50
+        css = widget._keeper.css
+        assert css.split("'")[1] in last["text/html"]  # the rule that hides it where the widget is live
+        if isinstance(widget, Page):
+            assert any(css in getattr(child, "value", "") for child in widget.children)
+        else:
+            assert widget._rule == css
+
+
+def test_a_still_that_fails_is_words_and_ends_nothing(bench, published, monkeypatch):
+    bench._ipython_display_()
+    monkeypatch.setattr(workbench, "Still", raises(KeyError("a fault of ours")))
+    bench.local.value = "none"
+    assert bench.message.value == "" and "a fault of ours" in list(published.values())[1]["text/plain"]
+
+
+def test_nothing_is_kept_of_a_page_that_nobody_saves(bench, published, monkeypatch):
+    monkeypatch.setenv("SERVER_SOFTWARE", "voila/0.5")
+    bench._ipython_display_()
+    bench.local.value = "none"
+    assert len(published) == 1
+
+
+def test_a_still_waits_until_the_page_is_quiet(bench, published, monkeypatch):
+    monkeypatch.setattr(still, "QUIET", 0.05)
+    bench._ipython_display_()
+    made = []
+    bundle = bench._keeper.bundle
+    monkeypatch.setattr(bench._keeper, "bundle", lambda: made.append(1) or bundle())
+
+    async def story():
+        for row in range(5):
+            bench.row.value = row
+        assert made == []
+        await asyncio.sleep(0.5)
+
+    asyncio.run(story())
+    assert made == [1]

@@ -6,6 +6,7 @@ too, and its traceback opens on a click, for a report.
 
 from __future__ import annotations
 
+import dis
 import traceback
 from collections.abc import Callable
 from functools import wraps
@@ -64,13 +65,19 @@ def _told(error: BaseException) -> bool:
     """Whether the error's own words are for the user: the system's about files, and those raised by this package."""
     if isinstance(error, ImageError | WeightsError | OSError | MemoryError):
         return True
-    return isinstance(error, ValueError | TypeError) and _raised_by(error).partition(".")[0] == OURS
+    return isinstance(error, ValueError | TypeError) and _ours(error)
 
 
-def _raised_by(error: BaseException) -> str:
-    """Name of the module whose code raised it."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+def _ours(error: BaseException) -> bool:
+    """Whether a ``raise`` of this package raised it, and not a function that it called, in C or Python."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return False
+    frame = last.tb_frame
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] == OURS and dis.opname[frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _torch_has_no_memory(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """The .lic file: what is written is read, and anything else is refused with a reason."""
 
+import io
 import struct
 import subprocess
 import sys
@@ -156,12 +157,23 @@ def test_decoding_a_file_gives_the_encoder_s_picture(untrained_weights, photogra
     assert dict(stream.components) == swap
     shown = lab.trace(codec, photograph).x_hat
     (tmp_path / "a.lic").write_bytes(data)
-    for source in (data, tmp_path / "a.lic", str(tmp_path / "a.lic")):
+    for source in (data, tmp_path / "a.lic"):
         found = lab.decode(source)
         assert found.dtype == np.uint8
         assert found.shape == (75, 101, 3)
         # The trace is computed in float32: now and then a value rounds to the other neighbour.
         assert np.abs(found.astype(int) - shown).max() <= 1
+
+
+def test_a_stream_is_read_from_wherever_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("lic_lab.codecs.bitstream.decompress", lambda stream, max_pixels: stream)
+    path = tmp_path / "a.lic"
+    path.write_bytes(WHOLE)
+    for source in (WHOLE, bytearray(WHOLE), memoryview(WHOLE), io.BytesIO(WHOLE), open(path, "rb"), path, str(path)):
+        assert lab.decode(source) == GOOD
+    for source in (io.StringIO("words"), np.zeros((4, 4, 3)), None, 4, [WHOLE]):
+        with pytest.raises(ForeignStream, match="a stream is bytes, a path or a file"):
+            lab.decode(source)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ class Bitstream:
         return body + zlib.crc32(body).to_bytes(4, "little")
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Bitstream:
+    def from_bytes(cls, data: Bytes) -> Bitstream:
         """Read what `to_bytes` wrote.
 
         Raises
@@ -154,6 +154,11 @@ class Bitstream:
         BitstreamError
             When anything about it is not as `to_bytes` writes it.
         """
+        if not isinstance(data, Bytes):
+            raise ForeignStream(
+                f"a stream is bytes, a path or a file opened with 'rb'; this gives a {type(data).__name__}"
+            )
+        data = bytes(data)
         if not data:
             raise ForeignStream("the file is empty: copy it again")
         if data[:4] != MAGIC[: len(data)]:
@@ -353,12 +358,7 @@ def decode(source: Bytes | str | PathLike[str] | IO[bytes], max_pixels: int = LA
         When the file can't be read.
     """
     if isinstance(source, str | PathLike):
-        data = Path(source).read_bytes()
+        data: Bytes = Path(source).read_bytes()
     else:
-        content = source.read() if hasattr(source, "read") else source
-        if not isinstance(content, Bytes):
-            raise ForeignStream(
-                f"a stream is bytes, a path or a file opened with 'rb'; this gives a {type(content).__name__}"
-            )
-        data = bytes(content)
+        data = source.read() if hasattr(source, "read") else source
     return decompress(Bitstream.from_bytes(data), max_pixels)

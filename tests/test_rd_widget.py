@@ -220,3 +220,11 @@ def test_published_charts_say_so_and_name_their_source():
     assert {t.name for t in savings.data} == {"ours"}  # neither the anchor nor what shares no quality with it
     # a page that comes later finds all curves in the widget's state
     assert len(chart.get_state()["_widget_data"]) == 3
+
+
+def test_charts_say_what_learned_codecs_were_trained_for_where_they_differ():
+    codecs = ["vtm", "mbt2018", "elic2022 (paper)"]
+    curves = lab.figures.operating_points.published_curves(codecs, metric="ms_ssim")
+    for chart in (lab.widgets.rd_chart(curves, "ms_ssim"), lab.widgets.saving_chart(curves[0], curves, "ms_ssim")):
+        named = {line.name for line in chart.data}
+        assert {"joint autoregressive, for MS-SSIM", "ELIC, for MSE"} <= named

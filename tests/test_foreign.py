@@ -334,6 +334,26 @@ def test_of_a_part_of_y_less_may_be_known() -> None:
     assert "of a part of y, a factorized model has one learned distribution" in found.unknown
 
 
+class Coder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gaussian_conditional = GaussianConditional(None)
+
+    def forward(self, y: Tensor, scales: Tensor, means: Tensor) -> Any:
+        pieces = zip(*(t.split(SLICES, 1) for t in (y, scales, means)), strict=True)
+        return together([self.gaussian_conditional(*args) for args in pieces])
+
+
+def test_calls_inside_of_what_was_compiled_and_has_run_are_seen() -> None:
+    model = Model(lambda model, *of: model.coder(*of)).eval()
+    model.coder = Coder().eval()
+    own(model, SMALL)
+    model.coder.compile(backend="eager")
+    own(model, SMALL)  # the code is there, without hooks
+    found = check(model, SMALL)
+    assert (found.order, found.slices) == ("channel-slices", SLICES) and found.mu is not None
+
+
 def test_more_symbols_than_a_float_has_integers_are_followed_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lic_lab.tracing.calls.EPS", 2.0**-4)
     assert check(Model(squeezed_passes)).order == "slices-x-checkerboard"

@@ -247,7 +247,10 @@ def test_a_wrapped_or_compiled_model_is_the_model(make: Callable) -> None:  # ty
     in_place = copy.deepcopy(model)
     in_place.compile(backend="eager")
     for wrapped in (torch.compile(model, backend="eager"), nn.DataParallel(model), inside, in_place):
-        np.testing.assert_array_equal(lab.trace(wrapped, PHOTO[:64, :64]).bits, expected.bits)
+        found = lab.trace(wrapped, PHOTO[:64, :64])
+        for name in ("bits", "mu", "step", "y_hat"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        assert found.order == expected.order
 
 
 def test_weights_in_other_numbers_are_refused_in_words() -> None:

@@ -124,8 +124,8 @@ def _likelihoods(name: str, out: Any) -> dict[str, Tensor]:
     flat = dict(_flat(found, ""))
     if not flat:
         raise TypeError(
-            f"{name} returns no likelihoods; give a codec from lab.load or lab.create, or a model whose forward returns "
-            "a dictionary with `likelihoods`, a dictionary of tensors, as CompressAI's do"
+            f"{name} returns no likelihoods; give a codec from lab.load or lab.create, or a model whose forward "
+            "returns a dictionary with `likelihoods`, a dictionary of tensors, as CompressAI's do"
         )
     for key, of in flat.items():
         if not of.is_floating_point() or not bool(((of > 0) & (of <= 1.01)).all()):

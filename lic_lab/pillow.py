@@ -125,7 +125,7 @@ def pixels(image: Image.Image, name: str) -> tuple[NDArray[Any], list[str]]:
         if several and image.format != "PSD":  # whose layers are one picture
             notes.append(_choice(image))
         if one.mode.startswith("I") or one.mode == "F":
-            return _deep(one, coding, inverted=white == 0), notes
+            return _deep(one, coding, white == 0, notes), notes
         if image.format == "TIFF" and "X" in coding:
             notes.append("of more channels, of which the colours were taken")
         if ";16" in coding:
@@ -176,7 +176,7 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
         return 1
 
 
-def _deep(image: Image.Image, coding: str, inverted: bool) -> NDArray[Any]:
+def _deep(image: Image.Image, coding: str, inverted: bool, notes: list[str]) -> NDArray[Any]:
     """Grey in 16 bits or floats, with alpha if one of its values stands for nothing."""
     a = np.asarray(image)
     if image.mode != "F":
@@ -186,9 +186,16 @@ def _deep(image: Image.Image, coding: str, inverted: bool) -> NDArray[Any]:
     if inverted:  # white is zero, which Pillow minds up to 8 bits
         a = (65535 if image.mode != "F" else 1) - a
     clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        a = np.dstack((a, np.where(a == clear, 0, 65535).astype(np.uint16)))
-    return a
+    alpha = np.where(a == clear, 0, 65535).astype(np.uint16) if isinstance(clear, int) else None
+    if "icc_profile" in image.info and image.mode == "F":
+        notes.append("marked with a colour profile, which was left out")
+    elif "icc_profile" in image.info:
+        grey = Image.fromarray(np.round(a / 257).astype(np.uint8))
+        changed = _in_srgb(grey, image.info, notes)
+        if changed is not grey:
+            notes.insert(0, "in 16 bits, taken at 8")
+            a, alpha = np.asarray(changed), None if alpha is None else (alpha >> 8).astype(np.uint8)
+    return a if alpha is None else np.dstack((a, alpha))
 
 
 def _shallow(image: Image.Image, coding: str, notes: list[str]) -> NDArray[np.uint8]:
@@ -260,7 +267,7 @@ def _through(image: Image.Image, profile: Any, notes: list[str]) -> Image.Image:
             return given
     found = ImageCms.applyTransform(image, change)
     notes.append(f"in the colours of the profile {name!r}, converted to sRGB")
-    return found  # type: ignore[return-value]
+    return found if given.mode != "L" else found.getchannel("G")  # type: ignore[union-attr, return-value]
 
 
 def _beyond(start: bytes, kind: str | None) -> list[str]:

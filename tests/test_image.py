@@ -263,6 +263,42 @@ def test_a_profile_s_colours_become_srgb_s() -> None:
     assert np.abs(blended - (to_uint8(found.x) * (128 / 255) + 127.0)).max() <= 1
 
 
+def grey_profile(gamma: float) -> bytes:
+    """A profile of grey: no primaries, one curve."""
+    white = struct.pack(">3i", 63190, 65536, 54061)  # D50
+    tags = {
+        b"desc": b"desc" + struct.pack(">II", 0, 5) + b"grey\0" + bytes(78),
+        b"kTRC": b"curv" + struct.pack(">IIH", 0, 1, round(gamma * 256)),
+        b"wtpt": b"XYZ " + bytes(4) + white,
+    }
+    body, table = b"", struct.pack(">I", len(tags))
+    for tag, content in tags.items():
+        table += struct.pack(">4sII", tag, 132 + 12 * len(tags) + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    size = 128 + len(table) + len(body)
+    start = struct.pack(">I4sI4s4s4s", size, b"lcms", 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+    date = struct.pack(">6H", 2026, 1, 1, 0, 0, 0)
+    return start + date + b"acsp" + bytes(28) + white + bytes(48) + table + body
+
+
+def test_grey_has_profiles_too_in_every_depth() -> None:
+    """Linear light: by sRGB's curve."""
+    share = GREYS / 255
+    expected = 255 * np.where(share <= 0.0031308, 12.92 * share, 1.055 * share ** (1 / 2.4) - 0.055)
+    linear: dict[str, Any] = {"icc_profile": grey_profile(1)}
+    eight = saved(Image.fromarray(GREY), **linear)
+    sixteen = saved(Image.fromarray(SIXTEEN[:, :, 0].astype(np.uint16)), **linear)
+    transparent = saved(Image.fromarray(np.dstack([GREY, np.full_like(GREY, 255)]), "LA"), **linear)
+    for content, words in (
+        (eight, ["converted to sRGB", "grey"]),
+        (sixteen, ["16 bits", "converted to sRGB", "grey"]),
+        (transparent, ["converted to sRGB", "grey"]),
+    ):
+        found = read(content)
+        assert np.abs(to_uint8(found.x) - expected).max() <= 1
+        assert [word in note for word, note in zip(words, found.notes, strict=True)] == [True] * len(words)
+
+
 def test_a_profile_that_changes_nothing_or_does_not_fit_leaves_the_pixels() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     shown(saved(Image.fromarray(PHOTO), icc_profile=srgb), PHOTO)

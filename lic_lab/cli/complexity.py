@@ -96,7 +96,7 @@ def _compare(args: argparse.Namespace) -> None:
     if args.json:
         print_json(rows)
         return
-    print_table(
+    _print_beside(
         [
             {
                 "codec": row["codec"],
@@ -110,6 +110,18 @@ def _compare(args: argparse.Namespace) -> None:
             for row in rows
         ]
     )
+    if any(row["unit"] == "MFLOP as printed" for row in rows):
+        say("\nMFLOP as printed are 2.0 times the transformers' parameters, and no image's cost (docs/complexity.md)")
     others = sorted({(row["height"], row["width"]) for row in found if row["height"]} - {size})
     if others:
         say(f"\nwith --height and --width: {', '.join(f'{height} x {width}' for height, width in others)}")
+
+
+def _print_beside(rows: list[dict[str, Any]]) -> None:
+    """The table without columns in which there is nothing: we count no seconds, and know few papers' conventions."""
+    filled = {column for row in rows for column, entry in row.items() if entry}
+    print_table([{column: entry for column, entry in row.items() if column in filled} for row in rows])
+    if rows and "ours" not in filled:
+        say(
+            "\nnothing here that we count: we count parameters and multiply-adds, of codecs that `lic-lab codecs` lists"
+        )

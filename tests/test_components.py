@@ -203,7 +203,7 @@ def test_intra_slice_context_is_equations_9_to_11(parity: str, mask: bool) -> No
         far = [(a, b) for a, b in anchors if not mask or max(abs(a - i), abs(b - j)) > K // 2]
         if far:
             attended[:, i, j] = attend(q[:, i, j], [k[:, a, b] for a, b in far], [v[:, a, b] for a, b in far], 2)
-    beside = np.zeros((S, H, W))  # Eq. 10's values: of the anchor in the same pair of columns, at the end the one before
+    beside = np.zeros((S, H, W))  # Eq. 10's values: of the anchor in the same pair of columns, or else the one before
     for i, j in nonanchors(parity):
         pair = j + 1 if j % 2 == 0 and j + 1 < W else j - 1
         assert is_anchor(i, pair, parity)

@@ -323,6 +323,23 @@ def test_what_is_left_out_of_all_has_its_own_reason(table: str, tmp_path: Path, 
     assert "left out, without such points in PSNR: bumpy\n" in err
 
 
+def test_a_table_draws_without_weights(tmp_path: Path, monkeypatch, capsys) -> None:
+    """It was measured elsewhere, perhaps of a codec that nobody here has."""
+    path = tmp_path / "results.csv"
+    sweep(path, dict.fromkeys(("mlic+", "ours_v2"), TEST) | {"jpeg": ANCHOR}, {"mlic+": 1, "ours_v2": 1, "jpeg": 1})
+    (tmp_path / "none").mkdir()
+    monkeypatch.setenv("LIC_LAB_WEIGHTS", str(tmp_path / "none"))
+    out = tmp_path / "out"
+    assert cli.main(["figures", "rd", str(path), "--metric", "psnr", "-o", str(out), "--format", "svg"]) == 0
+    names = {"rd_psnr.svg", "saving_psnr.svg", "bd_rate.tex", "bd_rate.md", "bd_rate_complexity.svg"}
+    assert {found.name for found in out.iterdir()} == names
+    assert "is read" not in capsys.readouterr().err  # nothing has changed since the table was written
+    table = (out / "bd_rate.md").read_text()
+    assert r"ours\_v2" in table
+    (row,) = (line for line in table.splitlines() if line.startswith("| mlic+"))
+    assert "7.98" in row  # what it costs is counted all the same
+
+
 def test_a_table_behind_the_tests_is_told(table: str, capsys) -> None:
     assert console.TABLES == FORMATS
     with pytest.raises(SystemExit):

@@ -142,6 +142,9 @@ def test_published_complexity_stands_beside_ours(capsys):
     assert parameters["ours"] == pytest.approx(parameters["value"], rel=0.001)
     assert all(row["ours"] is None for row in rows if row["codec"] == "cwam")  # we have no such codec
     assert all(row["source"] for row in rows)
+    assert cli.main(["complexity", "--published", "-c", "mlic+"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert "published" in head and "ours" not in head and "nothing here that we count" in rows[-1]
     assert cli.main(["complexity", "--published", "-c", "mlic", "--height", "64"]) == 0
     assert "with --height and --width: 512 x 768" in capsys.readouterr().out
 

@@ -177,9 +177,8 @@ def measured(args: argparse.Namespace, path: str) -> Any:
     found = results.means(path)
     if found.empty:
         raise ValueError(f"{path} has no results; let `lic-lab evaluate` measure something into it")
-    newest = results.newest(path)
-    if newest != Path(path) and Path(path).exists():
-        note(args, f"{newest} is read, which was changed after {path}")
+    if results.behind(path):
+        note(args, f"{results.newest(path)} is read, which was changed after {path}")
     return found
 
 

@@ -14,7 +14,7 @@ import sqlite3
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from hashlib import blake2b
 from itertools import islice
@@ -155,6 +155,8 @@ class Store:
         path = Path(path)
         write = _write_parquet if _format(path) == ".parquet" else _write_csv
         with _told(self.path):
+            with suppress(sqlite3.Error):  # else closing the table would change its file after this one
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 with written(path) as new:
@@ -296,6 +298,11 @@ def newest(output: str | Path) -> Path:
     output = Path(output)
     beside = _beside(output)
     return output if not beside.is_file() or _changed(output) > _changed(beside) else beside
+
+
+def behind(output: str | Path) -> bool:
+    """Whether an output is there, and its working table has changed since it was written."""
+    return -1 < _changed(Path(output)) < _changed(_beside(Path(output)))
 
 
 def _changed(path: Path) -> int:

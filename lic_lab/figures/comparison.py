@@ -69,17 +69,27 @@ def compare(
 
 
 def cost(curve: Curve) -> dict[str, Any]:
-    """``parameters``, ``kmacs_per_pixel``, ``decoder_kmacs_per_pixel`` of a curve's codec, if it is one of ours."""
+    """``parameters``, ``kmacs_per_pixel``, ``decoder_kmacs_per_pixel`` of a curve's codec, if it is one of ours.
+
+    They are counted on a codec without weights, which need not be here.
+    """
     return {} if curve.coder is None or curve.family == "classical" else dict(_cost(*curve.coder))
 
 
 @lru_cache(maxsize=64)
 def _cost(name: str, configuration: str) -> dict[str, Any]:
     from lic_lab.codecs.registry import create
-    from lic_lab.evaluation.coders import Learned, parse
+    from lic_lab.codecs.weights import SERVES, untrained
+    from lic_lab.evaluation.coders import parse
     from lic_lab.evaluation.complexity import complexity
 
-    codec = Learned(name, *parse(configuration)).codec if configuration else create(name, "paper")
+    try:
+        if configuration:
+            codec = untrained(name).swap(**SERVES.get(name, {})).swap(**parse(configuration)[1])
+        else:
+            codec = create(name, "paper")
+    except ValueError:  # somebody's own
+        return {}
     parts = complexity(codec, *SIZE)
     return {
         "parameters": sum(part["parameters"] for part in parts),

@@ -40,6 +40,11 @@ def gap(before: float, after: float) -> str:
     return "±0.00" if before == after else f"{after - before:+.2f}".replace("inf", "∞")
 
 
+def _size(count: float) -> str:
+    """A number of bytes, as one says it."""
+    return f"{count / 1000:.1f} kB" if count >= 1000 else f"{count:.0f} bytes"
+
+
 def numbers_html(run: Run, pinned: Run | None) -> str:
     """Total rate, PSNR and time in large figures; below, the shares as bars."""
     trace = run.trace
@@ -64,7 +69,7 @@ def numbers_html(run: Run, pinned: Run | None) -> str:
             versus_psnr = f"A is another picture, {decibels(a.psnr)} dB"
     byte = total * trace.pixels / 8
     figures = [
-        _figure("bpp", f"{total:.4f}", "bits per pixel", versus_rate or f"{byte / 1000:.1f} kB, estimated"),
+        _figure("bpp", f"{total:.4f}", "bits per pixel", versus_rate or f"{_size(byte)}, estimated"),
         _figure("psnr", psnr, "dB PSNR", versus_psnr or "of the 8-bit picture"),
         _figure(
             "time", f"{1000 * run.seconds:.0f}", "ms", spent, tip="from the change to these numbers, of which: " + spent

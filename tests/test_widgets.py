@@ -649,6 +649,8 @@ def test_attention_shows_the_row_and_the_mask_of_the_cursor(bench, photo):
             found = trace.attention(component, i, position)
             said = words(bench.attention.words.value)
             assert re.search(rf"sees\s+{found.visible.sum()}\s+of\s+{found.visible.size}", said)
+            assert ("Hatched" in said) == (not found.visible.all())
+            assert ("asks nothing" in said) == (found.position != position)
             assert f"{np.nanmax(found.weights.mean(0)):.4f}" in said
     bench.attention.head.value = 1
     bench.local.value = "attention"

@@ -340,6 +340,21 @@ def test_a_table_draws_without_weights(tmp_path: Path, monkeypatch, capsys) -> N
     assert "7.98" in row  # what it costs is counted all the same
 
 
+def test_a_figure_is_saved_whole_or_not_at_all(tmp_path: Path, monkeypatch) -> None:
+    from lic_lab.figures import style
+
+    for name, there in (("a.pdf", "a.pdf"), ("b", "b.png"), (tmp_path / "c.svg", "c.svg")):
+        style.new(2, 2).savefig(tmp_path / name)
+        assert (tmp_path / there).stat().st_size
+    style.new(2, 2).savefig(tmp_path / "of.no.kind", format="svg")
+    before = (tmp_path / "a.pdf").read_bytes()
+    monkeypatch.setattr(style.Figure, "savefig", lambda self, path, **options: path.write_bytes(b"half") / 0)
+    with pytest.raises(ZeroDivisionError):
+        style.new(2, 2).savefig(tmp_path / "a.pdf")
+    assert (tmp_path / "a.pdf").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pdf", "b.png", "c.svg", "of.no.kind"]
+
+
 def test_a_table_behind_the_tests_is_told(table: str, capsys) -> None:
     assert console.TABLES == FORMATS
     with pytest.raises(SystemExit):

@@ -272,8 +272,7 @@ def _comparable(curves: list[Curve], anchor: Curve) -> list[Curve]:
 def _save(args: argparse.Namespace, stem: Path, figure: Figure) -> None:
     for ending in args.format:
         path = stem.with_name(f"{stem.name}.{ending}")
-        with written(path) as new:
-            figure.savefig(new)
+        figure.savefig(path)
         say(path)
 
 

@@ -6,6 +6,7 @@ are. matplotlib reads its settings both when a figure is made and when it is sav
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from threading import RLock
@@ -14,6 +15,8 @@ from typing import Any, ParamSpec
 import matplotlib
 from cycler import cycler
 from matplotlib.figure import Figure
+
+from lic_lab.files import written
 
 COLUMN, PAGE = 3.4, 7.0  # inches: one column and the text width of a two-column paper
 GREY = "0.45"  # of lines and words that are not data
@@ -70,9 +73,18 @@ class StyledFigure(Figure):
     """A figure that is saved, and shown in a notebook, with the settings it was made with."""
 
     def savefig(self, fname: Any, **options: Any) -> None:
-        """As matplotlib's, under the style sheet: fonts are embedded as TrueType."""
+        """As matplotlib's, under the style sheet: fonts are embedded as TrueType. A file is whole, or as it was."""
         with _LOCK, matplotlib.rc_context(STYLE):
-            super().savefig(fname, **options)
+            if not isinstance(fname, str | os.PathLike):
+                super().savefig(fname, **options)
+                return
+            name = os.fspath(fname)
+            kind = options.pop("format", None) or os.path.splitext(name)[1][1:]
+            if not kind:  # matplotlib appends one
+                kind = self.canvas.get_default_filetype()
+                name = f"{name.rstrip('.')}.{kind}"
+            with written(name) as new:
+                super().savefig(new, format=kind, **options)
 
     def _repr_png_(self) -> bytes:
         """For notebooks without ``%matplotlib inline``."""

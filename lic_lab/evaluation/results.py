@@ -190,7 +190,8 @@ def _told(path: str | Path, remedy: str = "") -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise ValueError(f"{path} can't be used as a table of results ({error}){remedy}") from None
+        hint = "; is the disk full?" if "disk" in str(error) else remedy
+        raise ValueError(f"{path} can't be used as a table of results ({error}){hint}") from None
 
 
 @contextmanager

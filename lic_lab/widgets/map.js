@@ -48,7 +48,10 @@ function render({ model, el }) {
     frame.hidden = !bytes || !bytes.byteLength;
     if (frame.hidden) return;
     img.onload = () => {
-      figure.style.setProperty("--aspect", img.naturalWidth / img.naturalHeight);
+      const thinnest = 16; // a line of 700 x 1 pixels is stretched, to be seen and clicked
+      const aspect = Math.min(Math.max(img.naturalWidth / img.naturalHeight, 1 / thinnest), thinnest);
+      figure.style.setProperty("--aspect", aspect);
+      img.style.aspectRatio = aspect;
       forget(img.src);
       figure.dataset.run = model.get("run"); // what is now on the screen; tests and the speed benchmark wait for it
     };

@@ -12,7 +12,7 @@ LONG = 1.0  # seconds; a shorter analysis is not announced
 PARTS = {"transform": "the transform", "entropy": "the entropy model", "reconstruction": "the reconstruction"}
 FIRST = {"transform": 1.5e-6, "entropy": 1.5e-6, "reconstruction": 1.5e-6}  # seconds per pixel before there is a run
 DEAR = ("attention", "raster", "intra", "reference")  # with one of these the entropy model takes longer
-SMALL = 3e5  # pixels at which a pixel costs twice what it does in a large picture
+SMALL = 1e4  # pixels at which a pixel costs twice what it does in a large picture
 LONGER = 3.0  # than with convolutions alone; until it was measured
 
 
@@ -38,9 +38,8 @@ class Progress:
 class Pace:
     """Seconds of each part of an analysis by the picture's size.
 
-    Small pictures cost more per pixel (512 x 512 about twice as much as 8 megapixels, on two cores), so what is
-    expected is the rate of the run nearest in size, corrected for the sizes' difference. While an analysis runs the
-    rest is corrected by what its first parts took.
+    What is expected is the rate of the run nearest in size, corrected for what small pictures cost more per pixel.
+    While an analysis runs the rest is corrected by what its first parts took: other programs may take the cores.
     """
 
     def __init__(self) -> None:

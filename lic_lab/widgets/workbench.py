@@ -56,6 +56,7 @@ NAMES = {
 }
 
 
+THINNEST = 16  # as in map.js: the longer side may be this many times the shorter
 STILL_SHOWN = "The run before is still shown."
 WHY_RESET = {  # part: why what was chosen there has lost its meaning
     "local": "Raster order codes all channels of a position at once, so it has no slices for a channel context",
@@ -625,6 +626,12 @@ class Workbench(Page):
         if run.trace.patched:
             notes.append(
                 "The picture is large: global attention runs in patches, each attending within itself (MLIC, 4.3.4)"
+            )
+        height, width = run.trace.x.shape[:2]
+        if max(height, width) > THINNEST * min(height, width):
+            notes.append(
+                f"The picture is {width} x {height} pixels: it and its maps are shown stretched, each side at least a "
+                f"{THINNEST}th of the other"
             )
         words = ". ".join(notes)
         self.notes.value = f'<div class="lab-note" role="status">{escape(words)}.</div>' if words else ""

@@ -101,8 +101,12 @@ def read(source: Source | Picture, name: str | None = None, largest: int = LARGE
         return _from_array(found, called, check, notes)
     if isinstance(source, bytes | bytearray | memoryview) or hasattr(source, "read"):
         called = name or os.path.basename(str(getattr(source, "name", ""))) or "image"
-        with told(called):
-            content = source.read() if hasattr(source, "read") else source
+        content: Any = source
+        if hasattr(content, "read"):
+            with told(called):
+                if getattr(content, "seekable", bool)():
+                    content.seek(0)  # as Pillow does: it may just have been written
+                content = content.read()
         if not isinstance(content, bytes | bytearray | memoryview):
             raise ImageError(f"{called} gives a {type(content).__name__} and no bytes; open the file with 'rb'")
         found, notes = _pixels_of_file(BytesIO(content), called, check, largest)

@@ -125,8 +125,8 @@ def pixels(image: Image.Image, name: str) -> tuple[NDArray[Any], list[str]]:
         if several and image.format != "PSD":  # whose layers are one picture
             notes.append(_choice(image))
         if one.mode.startswith("I") or one.mode == "F":
-            return _deep(one, coding, white == 0, notes), notes
-        if image.format == "TIFF" and "X" in coding:
+            return _deep(one, max(_tag(image, "BitsPerSample", (16,))), white == 0, notes), notes
+        if 0 in _tag(image, "ExtraSamples", ()):
             notes.append("of more channels, of which the colours were taken")
         if ";16" in coding:
             notes.append("in 16 bits, taken at 8")
@@ -176,13 +176,13 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
         return 1
 
 
-def _deep(image: Image.Image, coding: str, inverted: bool, notes: list[str]) -> NDArray[Any]:
+def _deep(image: Image.Image, bits: int, inverted: bool, notes: list[str]) -> NDArray[Any]:
     """Grey in 16 bits or floats, with alpha if one of its values stands for nothing."""
     a = np.asarray(image)
     if image.mode != "F":
         a = a.astype(np.uint16)  # PPM's 32 bits hold 16
-        if coding.startswith("I;12"):
-            a = (a * np.uint32(65535) // 4095).astype(np.uint16)
+        if bits == 12:
+            a = (a.astype(np.uint32) * 65535 // 4095).astype(np.uint16)
     if inverted:  # white is zero, which Pillow minds up to 8 bits
         a = (65535 if image.mode != "F" else 1) - a
     clear = image.info.get("transparency")
@@ -201,7 +201,7 @@ def _deep(image: Image.Image, coding: str, inverted: bool, notes: list[str]) -> 
 def _shallow(image: Image.Image, coding: str, notes: list[str]) -> NDArray[np.uint8]:
     """8 bits: grey or RGB, with alpha."""
     clear = image.info.get("transparency")
-    if isinstance(clear, tuple) and ";16" in coding:
+    if isinstance(clear, tuple) and (";16" in coding or max(clear) > 255):
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     elif isinstance(clear, int) and coding in ("L;2", "L;4"):
         image.info["transparency"] = clear * (85 if coding == "L;2" else 17)

@@ -64,6 +64,14 @@ def png(a: NDArray[Any], depth: int, kind: int, *chunks: bytes, width: int = 50,
     return b"\x89PNG\r\n\x1a\n" + b"".join(whole)
 
 
+def tiff(bits: int, sample: int, content: bytes) -> bytes:
+    """A TIFF of grey written by hand; `sample` is 1 for integers without a sign, 2 for those with one."""
+    values = {256: 50, 257: 40, 258: bits, 259: 1, 262: 1, 273: 8 + 2 + 9 * 12 + 4, 278: 40, 279: len(content)}
+    values |= {339: sample}
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(values)) + fields + bytes(4) + content
+
+
 class Array:
     """As other libraries hand theirs over."""
 
@@ -91,6 +99,9 @@ def test_every_kind_of_source_gives_the_same_pixels(tmp_path: Path) -> None:
     sources: tuple[Any, ...] = (path, str(path), np.str_(path), Place(path), Image.open(path), Image.fromarray(PHOTO))
     for source in (*sources, content, bytearray(content), memoryview(content), BytesIO(content), open(path, "rb")):
         shown(source, PHOTO)
+    written = BytesIO()
+    Image.fromarray(PHOTO).save(written, "PNG")
+    shown(written, PHOTO)  # and not rewound
     assert read(path).name == read(Image.open(path)).name == "photo.png"
 
 
@@ -185,6 +196,9 @@ def test_transparency_in_other_depths_is_that_of_the_file() -> None:
     """One colour is transparent: written in the file's numbers, while Pillow gives others."""
     colour = chunk(b"tRNS", SIXTEEN[3, 4].tobytes())
     shown(png(SIXTEEN, 16, 2, colour), without(PHOTO, PHOTO[3, 4]), "16 bits", "laid over white")
+    loaded = Image.open(BytesIO(png(SIXTEEN, 16, 2, colour)))
+    loaded.load()
+    shown(loaded, without(PHOTO, PHOTO[3, 4]), "laid over white")
     grey = chunk(b"tRNS", SIXTEEN[3, 4, :1].tobytes())
     shown(png(SIXTEEN[:, :, 0], 16, 0, grey), without(GREYS, GREY[3, 4]), "16 bits", "laid over white", "grey")
     four = GREY >> 4
@@ -205,6 +219,9 @@ def test_deep_and_many_pictures_are_converted_and_said() -> None:
     shown(saved(deep, "TIFF"), GREYS, "16 bits", "grey")
     negative = Image.fromarray((65535 - SIXTEEN[:, :, 0]).astype(np.uint16))
     shown(saved(negative, "TIFF", tiffinfo={262: 0}), GREYS, "16 bits", "grey")  # in it, white is zero
+    twelve = GREY.astype(int) * 4095 // 255
+    packed = np.stack([twelve[:, ::2] >> 4, twelve[:, ::2] << 4 | twelve[:, 1::2] >> 8, twelve[:, 1::2]], -1)
+    shown(tiff(12, 1, packed.astype(np.uint8).tobytes()), GREYS, "16 bits", "grey")
     image, other = Image.fromarray(PHOTO), Image.fromarray(255 - PHOTO)
     shown(saved(image, "PNG", save_all=True, append_images=[other]), PHOTO, "frame 1 of 2")
     shown(saved(image, "TIFF", save_all=True, append_images=[other]), PHOTO, "page 1 of 2")
@@ -326,12 +343,9 @@ def test_numbers_of_a_file_never_wrap(image: Image.Image, says: str) -> None:
 
 @pytest.mark.parametrize(("bits", "sample"), [(8, 2), (16, 2), (32, 2), (32, 1)])
 def test_integers_with_a_sign_or_of_more_bits_are_refused(bits: int, sample: int) -> None:
-    """A TIFF by hand, as microscopes write it. (Pillow takes 8 bits with a sign for 8 without.)"""
-    values = {256: 50, 257: 40, 258: bits, 259: 1, 262: 1, 273: 8 + 2 + 8 * 12 + 4, 278: 40, 339: sample}
-    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
-    tiff = b"II*\0" + struct.pack("<IH", 8, len(values)) + fields + bytes(4) + bytes(40 * 50 * bits // 8)
+    """As microscopes write them. (Pillow takes 8 bits with a sign for 8 without.)"""
     with pytest.raises(ImageError, match=f"integers of {bits} bits"):
-        read(tiff)
+        read(tiff(bits, sample, bytes(40 * 50 * bits // 8)))
 
 
 KINDS = {"PNG": "photo.png", "JPEG": "photo.jpg", "WEBP": "photo.webp", "TIFF": "photo.tif", "GIF": "photo.gif"}

@@ -130,9 +130,11 @@ class Restless(nn.Module):
         super().__init__()
         self.norm, self.drop = nn.BatchNorm2d(channels), nn.Dropout(0.5)
         self.register_buffer("calls", torch.zeros(()))
+        self.times, self.last = 0, None
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
+        self.times, self.last, self.new = self.times + 1, x, x
         return self.drop(self.norm(x)) + torch.zeros(x.shape[1:]).to(x) + 0.3 * torch.randn_like(x)
 
 
@@ -202,6 +204,7 @@ def test_a_trace_is_the_same_in_whatever_state_torch_and_the_model_are(make: Cal
     for name in ("symbols", "y_hat", "mu", "sigma", "bits", "z_bits", "x_hat"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert (model.g_a[1].times, model.g_a[1].last) == (0, None) and not hasattr(model.g_a[1], "new")
 
 
 @pytest.mark.parametrize("name", ["shared", "joint-autoregressive", "factorized"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ SEED = 0  # of models that draw random numbers even in evaluation mode: each tra
 def guarded(model: nn.Module) -> Iterator[None]:
     """Within it, what `undisturbed` says; random numbers are those of one seed, and nothing that was compiled runs.
 
-    Afterwards the generators, the model's buffers and the storage of its weights are those of before. (CompressAI's
-    masked convolutions give their weight another one each time they run.)
+    Afterwards the generators, the model's buffers, what its modules hold as attributes and the storage of its weights
+    are those of before. (CompressAI's masked convolutions give their weight another one each time they run.)
     """
     with ExitStack() as settings:
         settings.enter_context(undisturbed(model))
@@ -32,6 +33,7 @@ def guarded(model: nn.Module) -> Iterator[None]:
             for name, buffer in module._buffers.items():
                 if buffer is not None:
                     settings.callback(_put_back, module, name, buffer, buffer.data, buffer.clone())
+            settings.callback(_settle, module, dict(module.__dict__))
         for weight in model.parameters():
             settings.callback(_lay_back, weight, weight.data)
         yield
@@ -50,6 +52,16 @@ def _put_back(module: nn.Module, name: str, buffer: Tensor, data: Tensor, before
     if not torch.equal(data, before):
         with torch.inference_mode():  # where tensors made in it may be written too
             data.copy_(before)
+
+
+def _settle(module: nn.Module, before: dict[str, Any]) -> None:
+    """Attributes as they were; one by one, for another thread may be reading them."""
+    now = module.__dict__
+    for name in [name for name in now if name not in before]:
+        del now[name]
+    for name, value in before.items():
+        if name not in now or now[name] is not value:
+            now[name] = value
 
 
 def _lay_back(of: Tensor, data: Tensor) -> None:

@@ -91,6 +91,15 @@ def test_a_changed_codec_changes_no_other_and_writes_no_file(
         lab.encode(other, PHOTO)
 
 
+def test_who_changes_a_lent_codec_changes_none_that_is_loaded(untrained_weights: Path) -> None:
+    lent = weights.borrow("mlic+", 2)
+    assert lent.g_a is weights.borrow("mlic+", 2).g_a
+    lent.g_a.linear_path.weight.data.mul_(0)  # type: ignore[union-attr, operator]
+    codec = lab.load("mlic+", 2)
+    assert codec.g_a.linear_path.weight.any()  # type: ignore[union-attr, operator]
+    assert codec.fingerprint() == codec.loaded
+
+
 def test_what_changes_no_weight_changes_no_file(untrained_weights: Path) -> None:
     """Whatever torch and the codec are set to: the same file, and they are set so still."""
     codec = lab.load("mlic+", 2)

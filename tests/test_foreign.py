@@ -539,6 +539,11 @@ def test_models_in_other_numbers_are_traced_in_theirs() -> None:
         expected = -own(model, SMALL)["likelihoods"]["y"][0].double().log2().numpy()
         np.testing.assert_allclose(found.bits, expected, rtol=1e-12)
         assert (found.order, found.slices) == ("channel-slices", SLICES) and found.psnr > 0
+        assert found.mu is not None
+    wild = Model(lambda model, y, *of: per_slice(model, 9 * y, *of))
+    assert lab.trace(wild.eval().double(), SMALL).mu is not None  # bounds are reached
+    with pytest.raises(TypeError, match="float16 from 0 to .*call model.float"):
+        lab.trace(wild.half(), SMALL)
 
 
 def test_a_module_of_no_known_kind_is_traced_by_what_its_forward_returns() -> None:

@@ -130,9 +130,12 @@ def _likelihoods(name: str, out: Any) -> dict[str, Tensor]:
     for key, of in flat.items():
         if not of.is_floating_point() or not bool(((of > 0) & (of <= 1.01)).all()):
             low, high = (float("nan"), float("nan")) if not of.numel() else (float(of.min()), float(of.max()))
+            remedy = "CompressAI's entropy models bound them by 1e-9"
+            if of.dtype == torch.float16:
+                remedy += ", which is 0 in float16: call model.float()"
             raise TypeError(
                 f"the likelihoods {key!r} of {name} are {of.dtype} from {low:.4g} to {high:.4g}; as probabilities of "
-                "what is coded they have to be floats above 0 and at most 1 (CompressAI's entropy models bound them)"
+                f"what is coded they have to be floats above 0 and at most 1 ({remedy})"
             )
     return flat
 
@@ -297,7 +300,7 @@ def _components(call: Call) -> tuple[Tensor, Tensor, Tensor] | None:
         mu, sigma = (of.broadcast_to(shape)[None] for of in (mu, sigma))
         weight = torch.ones_like(mu)
     expected = (weight * likelihood(call.symbols.double() - mu, sigma)).sum(0)
-    eps = torch.finfo(call.likelihoods.dtype).eps
+    eps = max(torch.finfo(call.likelihoods.dtype).eps, 1e-9)  # CompressAI's bound, below which likelihoods are raised
     if not torch.allclose(expected, call.likelihoods.double(), rtol=min(1e3 * eps, 0.05), atol=16 * eps):
         return None
     return weight, mu, sigma

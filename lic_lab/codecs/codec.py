@@ -525,7 +525,7 @@ class Codec(CompressionModel):
         if weight.element_size() < 4:
             raise ValueError(
                 f"{self.name} has weights in {str(weight.dtype)[6:]}, too coarse for probabilities: call codec.float() "
-                "or lab.load for weights that were never rounded; for speed there is torch.autocast"
+                "or lab.load for weights that were never rounded"
             )
         if not x.is_floating_point():
             raise ValueError(f"images are {str(x.dtype)[6:]}; give floats in [0, 1]")

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from browser import (
     CHROMIUM,
@@ -20,6 +21,7 @@ from browser import (
     serve,
     wait_for_run,
 )
+from PIL import Image
 
 from lic_lab.codecs import weights
 
@@ -52,7 +54,8 @@ class Workbench:
         return self.page.locator(".lab-controls select").nth(MENUS[name])
 
     def chosen(self, name):
-        return self.menu(name).evaluate("menu => menu.selectedOptions[0].textContent")
+        shown = self.menu(name).evaluate("menu => menu.selectedOptions[0].textContent")
+        return shown.replace("\xa0", " ")  # ipywidgets keeps the spaces of an option together
 
     def choose(self, name, label):
         """Choose from a menu what is not chosen yet, and wait until the run it starts is on the screen."""
@@ -243,6 +246,74 @@ def test_bars_fill_their_width_and_each_is_as_wide_as_its_share(lab_page):
             assert width / bar["whole"] == pytest.approx(bpp / sum(bar["bpp"]), abs=0.005)
 
 
+def test_a_reset_is_said_and_put_back_by_a_click(lab_page):
+    bench, errors, _ = lab_page
+    for name, option in (("channel", "none"), ("local", "raster order"), ("channel", "convolutions")):
+        bench.choose(name, option)
+    bench.page.wait_for_selector(".lab-reset >> text=/has no slices.*local context/")
+    assert bench.chosen("local") == "none"
+    bench.page.click("button:has-text('Put back')")
+    bench.eventually(lambda: (bench.chosen("channel"), bench.chosen("local")) == ("none", "raster order"))
+    bench.eventually(lambda: not bench.page.locator(".lab-reset").is_visible())
+    bench.choose("local", "checkerboard")
+    assert errors == []
+
+
+def test_a_line_of_pixels_can_be_seen_and_clicked(lab_page, tmp_path):
+    bench, errors, _ = lab_page
+    run = int(bench.map("bits").get_attribute("data-run"))
+    for n, (height, width) in enumerate(((1, 700), (500, 2)), 1):
+        path = tmp_path / f"{width} x {height}.png"
+        Image.fromarray(np.full((height, width, 3), 99, np.uint8)).save(path)
+        field = bench.page.locator(".lab-controls input[type=text]")
+        field.fill(str(path))
+        field.press("Enter")
+        wait_for_run(bench.page, run + n)
+        for name in ("picture", "bits"):
+            box = bench.map(name).locator(".lab-frame").bounding_box()
+            assert min(box["width"], box["height"]) > 20 and max(box["width"], box["height"]) > 300
+        bench.page.wait_for_selector(f"text=/{width} x {height} pixels.*stretched/")
+    bench.choose("photo", "Astronaut")
+    assert errors == []
+
+
+def test_a_large_picture_is_uploaded_in_pieces_and_its_run_can_be_stopped(lab_page, tmp_path):
+    bench, errors, _ = lab_page
+    page, before = bench.page, bench.number("bpp")
+    path = tmp_path / "large.png"
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 2100, 3), np.uint8)
+    Image.fromarray(noise).save(path, compress_level=0)
+    assert path.stat().st_size > 12e6  # Jupyter's server takes messages of up to 10 MiB
+    button = page.locator(".lab-upload")
+    page.locator(".lic-lab input[type=file]").set_input_files(path)
+    bench.eventually(lambda: re.match(r"Sending \d+ %", button.inner_text()))
+    page.wait_for_selector(
+        ".lab-busy >> text=/Analysing 4.2 megapixels: .*about .*still of Astronaut/", timeout=120_000
+    )
+    assert button.inner_text() == "Upload a picture"
+    for stale in (bench.map("picture"), bench.map("bits"), page.locator(".lab-panel:visible")):
+        assert stale.evaluate("e => !!e.closest('.lab-stale')")
+    page.click("button:has-text('Stop')")
+    page.wait_for_selector("text=Stopped. The run before is still shown.", timeout=5000)
+    assert bench.number("bpp") == before and bench.chosen("photo") == "Astronaut"
+    bench.eventually(lambda: page.locator(".lab-stale").count() == 0)
+    bench.choose("local", "none")  # and the page goes on
+    bench.eventually(lambda: bench.number("bpp") > before)
+    assert errors == []
+
+
+def test_a_file_beyond_all_measure_is_refused_by_the_page(lab_page):
+    bench, errors, _ = lab_page
+    page = bench.page
+    page.locator(".lic-lab input[type=file]").evaluate(
+        "input => { Object.defineProperty(input, 'files', { value: [{ name: 'huge.tif', size: 2e9 }] });"
+        " input.dispatchEvent(new Event('change')); }"
+    )
+    page.wait_for_selector("[role=alert] >> text=/huge.tif has 2000 MB; up to 537 MB can be uploaded/", timeout=5000)
+    assert page.locator(".lab-upload").inner_text() == "Upload a picture"
+    assert errors == []
+
+
 def test_the_page_fits_the_window(lab_page):
     bench, _, _ = lab_page
     widths = bench.page.evaluate(
@@ -251,6 +322,32 @@ def test_the_page_fits_the_window(lab_page):
     )
     assert widths[0] <= widths[1]
     assert widths[2] <= widths[3]
+
+
+def test_a_saved_notebook_without_its_kernel_shows_the_last_state(lab_page):
+    """The last test of this page: afterwards its kernel is another."""
+    bench, errors, _ = lab_page
+    page, still = bench.page, bench.page.locator(".lic-lab-still")
+    assert not still.is_visible()
+    bench.choose("photo", "Coffee")
+    bench.eventually(lambda: "Coffee" in still.evaluate("e => e.textContent"))
+    page.locator(".jp-Notebook").press("Control+s")
+    page.wait_for_selector(".lm-TabBar-tab:has-text('workbench.ipynb'):not(.jp-mod-dirty)")
+    page.click(".lm-MenuBar-itemLabel:text-is('Kernel')")
+    page.click(".lm-Menu-itemLabel:text-is('Shut Down Kernel')")
+    page.wait_for_selector("text=/No Kernel/")
+    page.reload()
+    still.wait_for(timeout=60_000)
+    page.wait_for_selector("text=/Python 3.* [|] Idle/", timeout=120_000)
+    for words in ("Shift + Enter", "Workbench: Coffee", "coffee.png"):
+        assert words in still.inner_text()
+    assert still.locator("img").evaluate_all("all => all.map(img => img.naturalWidth)") == [480, 480]
+    bench.eventually(lambda: not page.locator("text=model not found").is_visible())
+    errors[:] = [error for error in errors if "model not found" not in error]  # JupyterLab notes it on the console
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+    wait_for_run(page, 1, 240_000)
+    bench.eventually(lambda: not still.is_visible())
 
 
 def test_the_voila_page(tmp_path, lab_page):
@@ -266,6 +363,7 @@ def test_the_voila_page(tmp_path, lab_page):
         errors, hosts = watch(page)
         open_workbench(page, address, "voila")
         bench = Workbench(page)
+        assert not re.search(r"\bcells?\b", page.inner_text("body"))  # it shows none
         before = bench.number("bpp")
         bench.choose("local", "none")
         bench.eventually(lambda: bench.number("bpp") != before)

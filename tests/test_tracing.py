@@ -256,6 +256,24 @@ def test_a_wrapped_or_compiled_model_is_the_model(make: Callable) -> None:  # ty
         assert found.order == expected.order
 
 
+@pytest.mark.parametrize("part", ["g_a", "hyperprior"])
+def test_weights_that_are_not_finite_are_refused_in_words(part: str) -> None:
+    codec = MeanScale(8, 24)
+    with torch.no_grad():
+        next(getattr(codec, part).parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match="weights that are not finite; its training has diverged"):
+        lab.trace(codec, PHOTO[:32, :32])
+
+
+def test_a_latent_that_is_not_finite_is_refused_in_words() -> None:
+    codec = MeanScale(8, 24)
+    with torch.no_grad():
+        codec.g_a[-1].weight.fill_(3e38)
+        codec.g_a[-1].bias.fill_(3e38)
+    with pytest.raises(ValueError, match="numbers of this picture that are not finite"):
+        lab.trace(codec, PHOTO[:32, :32])
+
+
 def test_weights_in_other_numbers_are_refused_in_words() -> None:
     codec = MeanScale(8, 24)
     for dtype in (torch.float16, torch.bfloat16, torch.float64):

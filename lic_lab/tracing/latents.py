@@ -88,7 +88,7 @@ def latent(codec: nn.Module, image: Source | Picture, keep: Keep | None = None) 
     TypeError
         When `codec` is none of ours.
     ValueError
-        When its weights aren't float32.
+        When its weights aren't float32, or not finite, or what it makes of the picture is not.
     """
     codec = check(codec)
     picture = image if isinstance(image, Picture) else read(image)
@@ -98,6 +98,10 @@ def latent(codec: nn.Module, image: Source | Picture, keep: Keep | None = None) 
         with taps(keep) as of_transform:
             y, geometry = codec.analyse(picture.x.to(device_of(codec)))
         middle = time.perf_counter()
+        if not bool(y.isfinite().all()):
+            raise ValueError(
+                f"{codec.name} makes numbers of this picture that are not finite: its weights are too large"
+            )
         with taps(keep) as of_hyper:
             side = codec.side(y)
         end = time.perf_counter()
@@ -124,7 +128,7 @@ def check(codec: nn.Module) -> Codec:
     TypeError
         When it is none of ours.
     ValueError
-        When its weights aren't float32.
+        When its weights aren't float32, or not finite.
     """
     model = unwrapped(codec)
     if not isinstance(model, Codec):
@@ -135,6 +139,11 @@ def check(codec: nn.Module) -> Codec:
     if found:
         names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
         raise ValueError(f"{model.name} has weights in {names}; its bits are counted in float32: call codec.float()")
+    with torch.no_grad():
+        if not all(bool(p.isfinite().all()) for p in model.parameters()):
+            raise ValueError(
+                f"{model.name} has weights that are not finite; its training has diverged, or they are damaged"
+            )
     return model
 
 

@@ -452,7 +452,7 @@ def test_one_run_writes_to_a_checkpoint_at_a_time(folder, tmp_path, monkeypatch)
 
 def test_weights_of_another_kind_of_codec_start_nothing():
     codec = create("mean-scale", "small")
-    with pytest.raises(ValueError, match="have no g_a., g_s., hyperprior."):
+    with pytest.raises(ValueError, match="have no g_a, g_s, hyperprior: they"):
         fitted(codec, {"entropy_bottleneck.quantiles": torch.zeros(1)})
     state = dict(codec.state_dict()) | {"entropy_bottleneck.quantiles": torch.zeros(1)}
     with pytest.raises(ValueError, match=r"have entropy_bottleneck\.quantiles"):

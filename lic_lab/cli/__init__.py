@@ -326,6 +326,8 @@ def _train(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"--data is {data}, which is no folder; give a folder of images")
     if args.start and not Path(args.start).exists():
         raise FileNotFoundError(f"--start is {args.start}, which does not exist")
+    if args.start and Path(args.start).is_dir():
+        raise IsADirectoryError(f"--start is {args.start}, a folder; give a file of weights or a checkpoint in it")
     with at_work("loading"):
         from lic_lab.training.recipes import Run, Settings, folder, recipe_of, run, run_all, start_of
     asked = {f.name: getattr(args, f.name, None) for f in fields(Settings)}

@@ -34,9 +34,8 @@ def fitted(codec: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     lacks = [part for part in PARTS if any(key.startswith(part) for key in own)]
     lacks = [part for part in lacks if not any(key.startswith(part) for key in state)]
     if lacks:
-        raise ValueError(
-            f"the weights to start from have no {', '.join(part.rstrip('.') for part in lacks)}: they are of another kind of codec"
-        )
+        names = ", ".join(part.rstrip(".") for part in lacks)
+        raise ValueError(f"the weights to start from have no {names}: they are of another kind of codec")
     for key, value in state.items():
         if "bottleneck" in key and key in own:  # its tables have lengths of their own
             own[key] = value

@@ -21,7 +21,7 @@ from torch import Tensor
 from lic_lab.pillow import BOMBS, ImageError, pixels, pixels_of_file, told
 
 LARGEST = 24_000_000  # pixels; beyond it `read` refuses
-MEMORY_PER_PIXEL = 250  # bytes at the peak of a trace: 192 at 8.3 megapixels, more below (benchmarks/memory.py)
+MEMORY_PER_PIXEL = 250  # bytes at the peak of a trace: 210 at 8.3 megapixels, more below (benchmarks/memory.py)
 
 ADDRESS = re.compile(r"(?i)[a-z][a-z0-9+.-]+://|(https?|ftp|file|s3|gs):/|data:")  # a Path has one slash left
 HALF_A_LEVEL = 0.5 / 255  # floats may overshoot by what rounding takes back

@@ -63,6 +63,12 @@ def lively(name: str, size: str = "small") -> Codec:
             if hasattr(context, "relative"):
                 for bias in context.bias:
                     bias.normal_()
+    if codec.resizing is not None:  # filters that filter, and a factor that depends on the picture
+        with torch.no_grad():
+            codec.resizing.network.start.fill_(0.2)
+            for part in (codec.resizing.before, codec.resizing.after):
+                for block in part:
+                    block.scale.weight.fill_(0.3)
     codec.update()
     return codec
 

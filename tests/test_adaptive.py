@@ -9,11 +9,11 @@ from laws import lively, photograph
 from test_streams import check
 
 from lic_lab.codecs import registry
-from lic_lab.codecs.aict import adaptive
-from lic_lab.codecs.codec import GRID, SKIPPED
+from lic_lab.codecs.codec import GRID, SKIPPED, adaptive
 from lic_lab.codecs.geometry import WHOLE
 from lic_lab.evaluation.complexity import complexity
 from lic_lab.image import to_uint8
+from lic_lab.layers.resample import resample
 
 
 @pytest.mark.parametrize("s", [0.25, 0.61, 0.9])
@@ -82,7 +82,8 @@ def test_the_factor_is_given_predicted_or_searched() -> None:
     with torch.no_grad():
         s = float(codec.resizing.network(x))
     predicted = codec.resized("predicted").analyse(x)[1].scale
-    assert predicted == (WHOLE if s >= SKIPPED else round(s * WHOLE))
+    assert s < SKIPPED
+    assert predicted == round(s * WHOLE)
     codec.lmbda = 0.0067
     try:
         losses = {scale: codec.loss(x, scale) for scale in GRID}
@@ -101,19 +102,40 @@ def test_the_factor_is_given_predicted_or_searched() -> None:
 
 def test_images_with_factors_of_their_own_are_coded_one_by_one() -> None:
     codec = lively("aict").resized("predicted")
-    start = codec.resizing.network.start.clone()
     x = torch.cat((photograph("coffee", 48, 48), torch.zeros(1, 3, 48, 48)))
-    try:
-        codec.resizing.network.start.fill_(0.2)  # so that what it sees counts
-        scales = [codec.analyse(image)[1].scale for image in x.split(1)]
-        assert scales[0] != scales[1]
-        with pytest.raises(ValueError, match="one image at a time"):
-            codec(x)
-        out = codec.compress(x)
-        assert [int.from_bytes(string, "little") for string in out["strings"][2]] == scales
-        assert codec.decompress(**out)["x_hat"].shape == x.shape
-    finally:
-        codec.resizing.network.start.copy_(start)
+    scales = [codec.analyse(image)[1].scale for image in x.split(1)]
+    assert scales[0] != scales[1]
+    with pytest.raises(ValueError, match="one image at a time"):
+        codec(x)
+    out = codec.compress(x)
+    assert [int.from_bytes(string, "little") for string in out["strings"][2]] == scales
+    assert codec.decompress(**out)["x_hat"].shape == x.shape
+    out["strings"][2] = [string + b"\0" for string in out["strings"][2]]
+    with pytest.raises(ValueError, match="2 bytes, not 3"):
+        codec.decompress(**out)
+
+
+@torch.no_grad()
+def test_the_picture_is_filtered_resampled_and_coded_and_back() -> None:
+    """analyse is g_a after the filter and the resampler, synthesise the resampler and the filter after g_s."""
+    codec, x = lively("aict").resized(0.5), photograph("chelsea", 64, 96)
+    y, geometry = codec.analyse(x)
+    assert geometry.coded == (32, 48)
+    torch.testing.assert_close(y, codec.g_a(resample(codec.resizing.before(x), (32, 48))))
+    x_hat = codec.synthesise(y, geometry)
+    torch.testing.assert_close(x_hat, codec.resizing.after(resample(codec.g_s(y), (64, 96))))
+    for part in (codec.resizing.before, codec.resizing.after):
+        assert float((part(x) - x).abs().max()) > 0.01
+
+
+def test_an_adaptive_codec_is_of_the_codec_s_kind_and_comes_back_from_its_state() -> None:
+    codec = adaptive(registry.create("ict", "small").double().eval())
+    assert {p.dtype for p in codec.parameters()} == {torch.float64}
+    assert not any(module.training for module in codec.modules())
+    state = adaptive(lively("ict")).state_dict()
+    again = type(codec).from_state_dict(state)
+    assert again.resizing is not None
+    assert all(torch.equal(value, state[key]) for key, value in again.state_dict().items())
 
 
 def test_what_can_not_be_is_refused() -> None:
@@ -125,6 +147,9 @@ def test_what_can_not_be_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             codec.resized(to)
+    with pytest.raises(ValueError, match="not finite"):
+        lively("aict").analyse(torch.full((1, 3, 32, 32), torch.nan))
+    assert lively("aict").resized(torch.tensor(0.5)).scale == WHOLE // 2
     with pytest.raises(ValueError, match="can't resize"):
         lively("ict").geometry(64, 64, WHOLE // 2)
     with pytest.raises(ValueError, match=r"at 0.25 of its size at least"):

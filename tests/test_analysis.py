@@ -211,6 +211,11 @@ def test_symbols_drawn_from_the_coder_s_tables_leave_nothing_but_the_noise_of_th
     k = [np.searchsorted(cdfs[i][:-1], u[n] * cdfs[i][-2], side="right") - 1 + offsets[i] for n, i in enumerate(index)]
     symbols = torch.tensor(k).view(mu.shape) + centre.view(mu.shape)
     mean, deviation = gaussian.coded_moments(*parameters)
+    for n in random.integers(0, mu.numel(), 200):  # of the table itself
+        p = np.diff(cdfs[index[n]][:-1]) / cdfs[index[n]][-2]
+        values = np.arange(len(p)) + offsets[index[n]] + float(centre.flatten()[n])
+        assert float(mean.flatten()[n]) == pytest.approx(p @ values, abs=1e-6)
+        assert float(deviation.flatten()[n]) ** 2 == pytest.approx(p @ (values - p @ values) ** 2, abs=1e-6)
     standardised = ((symbols - mean) / deviation)[0].numpy()
     assert abs(standardised.mean()) < 5 / np.sqrt(u.size)
     kurtosis = (standardised**4).mean()

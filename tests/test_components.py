@@ -249,6 +249,8 @@ def test_patches_do_not_leak(kind: type[GlobalContext]) -> None:
     context = kind(order, K, patch=6)
     y = torch.randn(1, 2 * S, 12, 10)
     whole: list[Tensor] = []
+    attended: list[Tensor] = []
+    context.refine[0].register_forward_pre_hook(lambda module, args: attended.append(args[0]))
     with torch.no_grad(), record(lambda name, value, where: whole.append(value)):
         step = order.steps(12, 10)[-1]
         context(Seen(order, y, y), 1, step)
@@ -257,6 +259,7 @@ def test_patches_do_not_leak(kind: type[GlobalContext]) -> None:
         part = y[:, :, rows, columns].contiguous()
         with torch.no_grad(), record(lambda name, value, where: cut.append(value)):
             context(Seen(order, part, part), 1, order.steps(*part.shape[2:])[-1])
+        torch.testing.assert_close(attended[0][:, :, rows, columns], attended[-1], atol=1e-6, rtol=0)
     assert len(whole) == len(cut) == 4
     for a, b in zip(whole, cut, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)

@@ -29,7 +29,7 @@ from lic_lab.layers.gdn import GDN
 from lic_lab.layers.gsdn import GSDN, to_gsdn
 from lic_lab.layers.nearest import Past
 from lic_lab.layers.tables import FUNCTIONS, table
-from lic_lab.transforms import conv, residual
+from lic_lab.transforms import conv, residual, swin
 
 LAYERS: dict[str, nn.Module] = {
     "conv": nn.Conv2d(24, 17, 5, padding=2, stride=2),
@@ -329,6 +329,7 @@ SYNTHESES: dict[str, Callable[[], nn.Module]] = {  # each kind of g_s
     "conv, GSDN": lambda: conv.Synthesis(12, 20, GSDN),
     "residual": lambda: residual.Synthesis((8, 12, 16), 20, linear_path=True),
     "residual, GSDN": lambda: with_gsdn(residual.Synthesis((8, 12, 16), 20, linear_path=True)),
+    "swin": lambda: nn.Sequential(nn.Conv2d(20, 32, 1), swin.Synthesis((32, 32, 32, 32), (0, 0, 0, 2))),
 }
 
 
@@ -367,7 +368,7 @@ def test_the_picture_is_near_what_float64_gives(name: str) -> None:
 def reordered(g_s: nn.Module, order: Tensor) -> nn.Module:
     """`g_s` for a latent whose channels are in another order: so are the terms of the sums over them."""
     g_s = deepcopy(g_s)
-    if isinstance(g_s, conv.Synthesis):
+    if isinstance(g_s, conv.Synthesis) or type(g_s) is nn.Sequential:
         inputs, outputs = [g_s[0]], []
     else:
         first, second = g_s.network[0], g_s.network[1]  # `first` adds the latent to its last convolution

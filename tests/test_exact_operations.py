@@ -212,7 +212,18 @@ REFUSED: dict[str, tuple[Callable[[Tensor], object], str]] = {
             "interpolate": lambda x: F.interpolate(x, scale_factor=2),
             "avg_pool2d": lambda x: F.avg_pool2d(x, 2),
             "half": lambda x: x.half(),
-            "scaled_dot_product_attention": lambda x: F.scaled_dot_product_attention(x, x, x),
+        }.items()
+    },
+    **{
+        f"scaled_dot_product_attention({name})": (
+            lambda x, option=option: F.scaled_dot_product_attention(x, x, x, **option),
+            "attention has an exact form",
+        )
+        for name, option in {
+            "is_causal": {"is_causal": True},
+            "dropout_p": {"dropout_p": 0.1},
+            "enable_gqa": {"enable_gqa": True},
+            "boolean mask": {"attn_mask": torch.ones(5, 5, dtype=torch.bool)},
         }.items()
     },
     "add(alpha)": (lambda x: torch.add(x, x, alpha=0.3), "add .*'alpha'"),

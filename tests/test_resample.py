@@ -107,3 +107,46 @@ def test_before_training_a_picture_stays_as_it_is() -> None:
             torch.testing.assert_close(filtered, x, atol=1e-4, rtol=0)
         with exact():
             parts.after(x.double())
+
+
+@torch.no_grad()
+def test_the_network_and_the_filters_are_their_equations() -> None:
+    """../shared/papers/FACTS.md: RPN block, and ConvNeXt's; BN in evaluation mode, LN over the three channels."""
+    parts = Resizing().eval()
+    x = photograph("coffee", 13, 18)
+    for module in parts.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    found = x
+    for block in parts.network.blocks:
+        conv1, norm1, _, conv2, norm2, _ = block.main
+        main = norm2(conv2(norm1(conv1(found)).relu())).relu()
+        total = main + block.beside(found)
+        H, W = total.shape[2:]
+        pooled = torch.stack(
+            [
+                torch.stack([total[:, :, i : i + 2, j : j + 2].amax((2, 3)) for j in range(0, W, 2)], -1)
+                for i in range(0, H, 2)
+            ],
+            -2,
+        )
+        found = pooled.relu()
+    m = found.mean()
+    share = torch.sigmoid(parts.network.start - m)
+    torch.testing.assert_close(parts.network(x)[0], LEAST + (1 - LEAST) * share)
+
+    filtered = x
+    for block in parts.after:
+        block.scale.weight.normal_()
+        wide = block.depthwise(filtered)
+        centred = wide - wide.mean(1, keepdim=True)
+        unit = centred / (centred.square().mean(1, keepdim=True) + 1e-6).sqrt()
+        hidden = torch.einsum("bchw,dc->bdhw", unit, block.mlp[0].weight) + block.mlp[0].bias[:, None, None]
+        out = torch.einsum("bdhw,cd->bchw", torch.nn.functional.gelu(hidden), block.mlp[2].weight)
+        out = out + block.mlp[2].bias[:, None, None]
+        filtered = filtered + block.scale.weight.view(3, 1, 1) * out
+    torch.testing.assert_close(parts.after(x), filtered, atol=1e-5, rtol=1e-4)
+    with exact():
+        close = parts.after(x.double())
+    torch.testing.assert_close(close.float(), filtered, atol=2e-2, rtol=0)

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from lic_lab.codecs import registry
+from lic_lab.entropy.contexts.channel import SliceTransforms, convolutions
+from lic_lab.entropy.order import CodingOrder
+from lic_lab.entropy.seen import Seen
 from lic_lab.evaluation.complexity import complexity
+from lic_lab.layers import exact_forms
 from lic_lab.layers.exact import exact
 from lic_lab.layers.swin import PatchMerging, PatchSplitting, SwinBlock, WindowAttention
 from lic_lab.layers.tap import record
@@ -103,9 +107,81 @@ def test_a_position_depends_on_its_own_window_alone(shift: int) -> None:
     assert found[:, 4 + shift :].isnan().all()
 
 
+def gelu(x: Tensor) -> Tensor:
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_a_block_is_its_equations(shift: int) -> None:
+    """z = x + W-MSA(LN x), z + MLP(LN z), with the norm written out."""
+    torch.manual_seed(1)
+    block = SwinBlock(8, 2, 4, shift).double().requires_grad_(False)
+    for p in (block.attention.table, block.norm1.weight, block.norm1.bias, block.norm2.weight, block.norm2.bias):
+        nn.init.normal_(p)
+
+    def norm(x: Tensor, of: nn.LayerNorm) -> Tensor:
+        x = x - x.mean(-1, keepdim=True)
+        return x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt() * of.weight + of.bias
+
+    x = torch.randn(1, 6, 7, 8, dtype=torch.float64)
+    z = x + by_loop(block.attention, norm(x, block.norm1))
+    wide, _, narrow = block.mlp
+    expected = z + gelu(norm(z, block.norm2) @ wide.weight.T + wide.bias) @ narrow.weight.T + narrow.bias
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_blocks_are_plain_and_shifted_in_turn() -> None:
+    def shifts(module: nn.Module) -> list[tuple[int, int]]:
+        return [(m.window, m.shift) for m in module.modules() if isinstance(m, WindowAttention)]
+
+    plain_and_shifted = {8: [(8, 0), (8, 4)], 4: [(4, 0), (4, 2)]}
+    codec = registry.create("ict", "small")
+    for transform in (codec.g_a, codec.g_s):
+        assert shifts(transform) == plain_and_shifted[8] * 6  # 2, 2, 6 and 2 blocks
+    five_and_one = [*plain_and_shifted[4] * 2, (4, 0), (4, 0)]
+    assert shifts(codec.hyperprior.h_a) == five_and_one
+    assert shifts(codec.hyperprior.h_s) == five_and_one[::-1][:1] + five_and_one[:5]
+    for net in codec.entropy.contexts["channel"]["transforms"].mean:
+        assert shifts(net) == plain_and_shifted[4]
+
+
+def test_the_fused_kernel_attends() -> None:
+    """Of the transforms, where gradients are off: the plain one keeps the scores of all windows at once."""
+    of = WindowAttention(64, 2, 8, 4).requires_grad_(False)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        of(torch.randn(1, 20, 20, 64))
+    names = {event.key for event in seen.key_averages()}
+    assert any("flash" in name for name in names)
+    assert not any("attention_math" in name for name in names)
+
+
+@pytest.mark.parametrize("network", ["own channels", "all channels"])
+def test_a_slice_is_predicted_from_the_hyperprior_and_the_first_slices(network: str) -> None:
+    """log sigma from the scales' half of Phi_h, mu from the means', each with y_hat of the first two slices of four."""
+    torch.manual_seed(2)
+    S, M = 4, 16
+    order = CodingOrder((S,) * 4, in_turn=True)
+    hyper = None if network == "own channels" else 2 * M
+    context = SliceTransforms(order, convolutions((6, 5), (3, 3, 3)), hyper, support=2).requires_grad_(False)
+    seen = Seen(order, torch.randn(1, M, 5, 6), torch.randn(1, 2 * M, 5, 6))
+    scales, means = seen.hyper[:, :M], seen.hyper[:, M:]
+    for i in range(4):
+        own = slice(i * S, (i + 1) * S) if hyper is None else slice(None)
+        before = seen.y_hat[:, : min(i, 2) * S]
+        expected = torch.cat(
+            (
+                context.scale[i](torch.cat((scales[:, own], before), 1)),
+                context.mean[i](torch.cat((means[:, own], before), 1)),
+            ),
+            1,
+        )
+        step = order.steps(5, 6)[i]
+        torch.testing.assert_close(context(seen, i, step), step.take(expected))
+
+
 @pytest.mark.parametrize("shift", [0, 4])
-def test_a_block_is_exact_inside_exact(shift: int) -> None:
-    """The grid's numbers, near float64's; tapped or not, in a batch or alone, the same bits."""
+def test_a_block_is_exact_inside_exact(shift: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grid's numbers, near float64's; tapped or not, in pieces or not, in a batch or alone, the same bits."""
     torch.manual_seed(0)
     block = SwinBlock(16, 4, 8, shift, name="t").requires_grad_(False)
     nn.init.normal_(block.attention.table)
@@ -115,6 +191,8 @@ def test_a_block_is_exact_inside_exact(shift: int) -> None:
         alone = torch.cat([block(one) for one in x.split(1)])
         with record(lambda name, value, where: None):
             tapped = block(x)
+        monkeypatch.setattr(exact_forms, "LARGE", 1)
+        assert torch.equal(block(x), found)
     assert torch.equal(found * 4096, torch.round(found * 4096))
     assert torch.equal(found, alone)
     assert torch.equal(found, tapped)

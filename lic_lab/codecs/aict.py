@@ -10,14 +10,10 @@ within a canvas of the old size. At s = 1 all of it is left out, and AICT is ICT
 
 from __future__ import annotations
 
-import copy
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
-from lic_lab.codecs.codec import Codec
 from lic_lab.codecs.ict import ICT
 from lic_lab.transforms.resize import Resizing
-
-Resized = TypeVar("Resized", bound=Codec)
 
 
 class AICT(ICT):
@@ -29,13 +25,3 @@ class AICT(ICT):
         super().__init__(slices, support)
         self.resizing = Resizing()
         self.scale = "predicted"
-
-
-def adaptive(codec: Resized) -> Resized:
-    """The same codec with the parts to resize pictures, which have random weights. Its own are shared, not copied.
-
-    It codes pictures whole until `resized` says otherwise.
-    """
-    other = copy.copy(codec)
-    other._modules = {**codec._modules, "resizing": Resizing()}
-    return other

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import lic_lab.layers  # noqa: F401  # before CompressAI
 
@@ -56,6 +56,8 @@ def uncast() -> Iterator[None]:
 
 def steps(s: float) -> int:
     """A predicted resize factor in 1/4096."""
+    if not LEAST <= s <= 1:
+        raise ValueError(f"the network gives the resize factor {s}: the picture or its weights are not finite")
     return WHOLE if s >= SKIPPED else round(s * WHOLE)
 
 
@@ -84,6 +86,17 @@ def undisturbed(*modules: nn.Module) -> Iterator[None]:
         yield
 
 
+def adaptive(codec: Resized) -> Resized:
+    """The same codec with the parts to resize pictures, which have random weights. Its own are shared, not copied.
+
+    It codes pictures whole until `Codec.resized` says otherwise.
+    """
+    other = copy.copy(codec)
+    parts = Resizing().to(next(codec.parameters())).train(codec.training)
+    other._modules = {**codec._modules, "resizing": parts}
+    return other
+
+
 def unwrapped(model: object) -> object:
     """The model inside of what torch.compile or (Distributed)DataParallel made of it; anything else as it is."""
     while True:
@@ -93,6 +106,9 @@ def unwrapped(model: object) -> object:
         if inner is None:
             return model
         model = inner
+
+
+Resized = TypeVar("Resized", bound="Codec")
 
 
 class Codec(CompressionModel):
@@ -289,7 +305,11 @@ class Codec(CompressionModel):
         self._check_updated()
         pictures = []
         for of_image in zip(*strings, strict=True):
-            scale = int.from_bytes(of_image[self.kinds], "little") if len(of_image) > self.kinds else WHOLE
+            scale = WHOLE
+            if len(of_image) > self.kinds:
+                if len(of_image[self.kinds]) != 2:
+                    raise ValueError(f"a resize factor has 2 bytes, not {len(of_image[self.kinds])}")
+                scale = int.from_bytes(of_image[self.kinds], "little")
             geometry = self.geometry(*shape, scale)
             pictures.append(self.picture(self.decode(of_image, geometry), geometry))
         return {"x_hat": torch.cat(pictures)}
@@ -388,7 +408,8 @@ class Codec(CompressionModel):
     def _shaped(cls, state: Mapping[str, Tensor]) -> Codec:
         """A codec for weights of these shapes."""
         make: Callable[..., Codec] = cls
-        return make(**cls.dimensions(dict(state)))
+        codec = make(**cls.dimensions(dict(state)))
+        return adaptive(codec) if codec.resizing is None and "resizing.network.start" in state else codec
 
     def _as_saved(self, said: Mapping[str, Any], asked: type[Codec]) -> Codec:
         """The codec that a state dict says it is of, unless another published system was asked for by its class."""
@@ -493,14 +514,16 @@ class Codec(CompressionModel):
             For a codec without the parts to resize, a factor out of range, or an unknown way.
         """
         if self.resizing is None and to != 1:
-            raise ValueError(f"{self.name} can't resize pictures: use aict, or lic_lab.codecs.aict.adaptive(codec)")
+            raise ValueError(
+                f"{self.name} can't resize pictures: use aict, or make one that can with lic_lab.codecs.codec.adaptive"
+            )
         if isinstance(to, str):
             if to not in ("predicted", "searched"):
                 raise ValueError(f"resize factor is {to!r}; give a number, predicted or searched")
-        elif not LEAST <= to <= 1:
+        elif not LEAST <= float(to) <= 1:
             raise ValueError(f"resize factor is {to}; it must be {LEAST} to 1")
         other = copy.copy(self)
-        other.scale = to if isinstance(to, str) else round(to * WHOLE)
+        other.scale = to if isinstance(to, str) else round(float(to) * WHOLE)
         return other
 
     def called(self, name: str) -> Self:

@@ -14,7 +14,7 @@ from lic_lab.codecs.swint_charm import SwinTCharm
 from lic_lab.entropy.contexts.channel import SliceNetwork, convolutions, swin_blocks
 from lic_lab.transforms import conv
 
-HEAD_DIMS = (4, 8, 16, 16, 32)  # of the slices, the last for all others [released code]; the paper says 32
+HEAD_DIMS = (4, 8, 16, 16, 32)  # of the slices, the last for all others [released code]
 
 
 class ICT(SwinTCharm):

@@ -33,7 +33,7 @@ FILTERS = (3, 3)  # of z's distributions, the default of TensorFlow Compression 
 
 def heads(count: float) -> int:
     """Channels of this many heads, in whole ones."""
-    return S * round(count)
+    return S * max(1, round(count))
 
 
 class SwinTCharm(Codec):

@@ -46,6 +46,24 @@ def likelihood(distance: Tensor, sigma: Tensor) -> Tensor:
     return 0.5 * (upper - lower)
 
 
+def rounded_moments(mu: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a rounded Gaussian variable, whose integers k have `likelihood`(k - mu, sigma).
+
+    From sigma = 1 on they are mu and (sigma^2 + 1/12)^(1/2), to 1e-7; below, all mass lies within eight of mu.
+    """
+    near = torch.round(mu)
+    mass, first, second = (torch.zeros_like(mu * sigma) for _ in range(3))
+    for k in range(-8, 9):
+        p = likelihood(near + k - mu, sigma)
+        mass, first, second = mass + p, first + k * p, second + k * k * p
+    mean = first / mass
+    wide = sigma >= 1
+    return (
+        torch.where(wide, mu, near + mean),
+        torch.where(wide, sigma**2 + 1 / 12, second / mass - mean**2).clamp(min=0).sqrt(),
+    )
+
+
 def as_coded(p: Tensor, k: Tensor, half: Tensor) -> Tensor:
     """The probability CompressAI's rANS coder gives to symbol `k` where the model gives `p`.
 

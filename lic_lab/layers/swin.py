@@ -8,7 +8,7 @@ depend on it. A shifted partition is a rolled map whose last window has both end
 axis with a single window nothing is shifted.
 
 Few windows differ in what may meet: the last one or two of each axis. Windows that are alike share a mask and go
-through `scaled_dot_product_attention` together, so memory stays linear in the map, and small.
+through `scaled_dot_product_attention` together, so masks take next to no memory, and all else is linear in the map.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class WindowAttention(nn.Module):
         H, W = x.shape[1:3]
         rows, columns = self._runs(H), self._runs(W)
         windows = self._windows(self.qkv(x))  # (B, rows, columns, n, 3 C)
-        bias = self.table[self.index].permute(2, 0, 1)  # (heads, n, n)
+        bias = self.table[self.index].permute(2, 0, 1)[None]  # (1, heads, n, n); torch has no fused kernel for three
         out = torch.cat(
             [torch.cat([self._attend(windows, bias, r, c, (H, W)) for c in columns], 2) for r in rows], 1
         )  # (B, rows, columns, n, C)

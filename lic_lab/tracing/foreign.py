@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lic_lab.codecs.geometry import Geometry
 from lic_lab.entropy.factorized import coded_moments
-from lic_lab.entropy.gaussian import SCALE_MAX, Gaussian, likelihood
+from lic_lab.entropy.gaussian import likelihood, rounded_moments
 from lic_lab.image import Picture, pad, to_uint8
 from lic_lab.tracing.calls import Call, Numbers, Seen, follow, watched
 from lic_lab.tracing.guard import guarded, reseed
@@ -271,8 +271,7 @@ def _of_call(call: Call) -> tuple[dict[str, Tensor], str]:
         mean = (weight * mu).sum(0)
         spread = ((weight * (sigma**2 + (mu - mean) ** 2)).sum(0)).sqrt()
         # The symbol lies on a grid of integers that it fixes itself: relative to it, this is plain rounding.
-        off, deviation = Gaussian("plain").coded_moments(mu - call.symbols.double(), sigma.log())
-        deviation = torch.where(sigma > SCALE_MAX, sigma, deviation)
+        off, deviation = rounded_moments(mu - call.symbols.double(), sigma)
         coded = (weight * off).sum(0)
         scatter = ((weight * (deviation**2 + (off - coded) ** 2)).sum(0)).sqrt()
         coded = coded + call.symbols.double()

@@ -4,7 +4,8 @@
     x --ResizeNetwork--> s
 
 The network has three residual blocks and ends in the mean over positions and channels (after Chen et al. 2022). The
-filters are ConvNeXt blocks, whose layer scale starts at nothing. [released code, but for s itself]
+filters are ConvNeXt blocks, whose layer scale starts at nothing [released code]. The network reads the picture in
+[0, 1], as Chen et al.'s, where the released code has 0 to 255, and starts with torch's weights; how s follows is ours.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class _Block(nn.Module):
 
 
 class ResizeNetwork(nn.Module):
-    """r_s: images (B, 3, H, W) in [0, 1] to s (B,), between `LEAST` and 1.
+    """r_s: images (B, 3, H, W) in [0, 1] to s (B,), above `LEAST` and at most `START`.
 
-    The mean m of the last block goes through LEAST + (1 - LEAST) sigmoid(m - m_0) [ours], where the paper has a ReLU.
+    The mean m >= 0 of the last block goes through LEAST + (1 - LEAST) sigmoid(m_0 - m) [ours]; the paper has a ReLU.
     """
 
     def __init__(self) -> None:
@@ -65,11 +66,13 @@ class _ConvNeXt(nn.Module):
         self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
-        self.scale = nn.Parameter(torch.full((channels,), LAYER_SCALE))
+        self.scale = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)  # its weights stay fine in `exact`
+        nn.init.constant_(self.scale.weight, LAYER_SCALE)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = self.mlp(self.norm(self.depthwise(x).permute(0, 2, 3, 1))) * self.scale
-        return x + found.permute(0, 3, 1, 2)
+        found = self.mlp(self.norm(self.depthwise(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        out: Tensor = x + self.scale(found)
+        return out
 
 
 class Filter(nn.Sequential):

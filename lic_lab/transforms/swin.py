@@ -7,8 +7,9 @@
       merge /2 C2->C3,              2 blocks                      2 blocks,   split x2 C3->C2
     y (B, C3, H/16, W/16)                                      y_hat (B, C3, H/16, W/16)
 
-Windows of 8 in g_a and g_s, of 4 in h_a and h_s; heads have 32 channels; blocks in turn plain and shifted [paper,
-Table I]. Merging, splitting and initial values [released code]. The maps are (B, H, W, C) between the stages.
+Windows of 8 in g_a and g_s, of 4 in h_a and h_s; heads have 32 channels; blocks in turn plain and shifted; merging and
+splitting [released code]. Linear layers of the blocks start as there, others as torch's. The maps are (B, H, W, C)
+between the stages.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from lic_lab.layers.swin import PatchMerging, PatchSplitting, blocks
 
-WINDOW, HYPER_WINDOW, HEAD = 8, 4, 32  # positions a side, channels of a head [paper, Table I]
+WINDOW, HYPER_WINDOW, HEAD = 8, 4, 32  # positions a side, channels of a head [released code]
 
 
 class _Stages(nn.Sequential):

@@ -179,7 +179,7 @@ def swin_blocks(head_dims: Sequence[int], window: int = 4) -> SliceNetwork:
     head_dims : sequence of int
         Channels of a head, slice by slice; the last for all that follow.
     window : int
-        4 [paper, Table I].
+        4 [released code].
     """
 
     def network(kind: str, i: int, channels: int, S: int) -> nn.Module:

@@ -126,7 +126,7 @@ class GlobalContext(Context):
         return height > self.patch or width > self.patch
 
     def _attend(self, name: str, i: int, q: Tensor, k: Tensor, v: Tensor, pairs: Pairs) -> Tensor:
-        """softmax(q k^T / sqrt(S) + mask) v of Eq. 9 and 12, patch by patch.
+        """softmax(q k^T / sqrt(S / heads) + mask) v of Eq. 9 and 12, patch by patch; two heads are ours, not Eq. 9's.
 
         `q`, `k`, `v` are grids (B, S, H, W); the result too, zero where there is no query.
         """
@@ -183,7 +183,7 @@ class IntraSliceContext(GlobalContext):
     def forward(self, seen: Seen, i: int, step: Step) -> Tensor:
         anchors = seen.anchor_mask()
         q, k = self.embed_qk[i - 1](seen.slice(i - 1)).chunk(2, 1)
-        v = self.embed_v[i - 1](seen.anchors(i)) * anchors
+        v = self.embed_v[i - 1](seen.anchors(i)) * anchors  # its bias is nothing at non-anchors
         name = "intra" if self.mask else "intra-unmasked"
         attended = self._attend(name, i, q, k, v, self.pairs)
         return self._finish(i, attended, beside(v), step)

@@ -44,7 +44,7 @@ app: $(READY)
 		$(BIN)/voila $(NOTEBOOK) --template=lic-lab --token --Voila.ip=127.0.0.1 $(FLAGS)
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest --nbval-lax notebooks
 
 check: $(READY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import warnings
 
 import numpy as np
@@ -390,6 +391,7 @@ def test_the_command_draws_published_points_alone(tmp_path, capsys):
 
 
 def test_the_commands_mistakes_are_one_line(file, tmp_path, capsys):
+    again = shutil.copy(file, tmp_path / "again.csv")
     for arguments, words in (
         (["-o", tmp_path / "o"], "nothing to draw"),
         ([tmp_path / "none.csv", "-o", tmp_path / "o"], "there is no file"),
@@ -398,7 +400,7 @@ def test_the_commands_mistakes_are_one_line(file, tmp_path, capsys):
         ([file, "--published", "-o", tmp_path / "o"], "over 2 images and kodak has 24"),
         ([file, "--published", "--dataset", "Kodak", "-o", tmp_path / "o"], "over 2 images and kodak has 24"),
         (["--published", "--dataset", "imagenet", "-o", tmp_path / "o"], "no published dataset"),
-        ([file, file, "-o", tmp_path / "o"], "twice"),
+        ([file, again, "-o", tmp_path / "o"], "twice"),
         (["--published", "nobody", "-o", tmp_path / "o"], "nobody"),
     ):
         status, _, said = run(capsys, *arguments)

@@ -341,7 +341,8 @@ def test_a_saved_notebook_without_its_kernel_shows_the_last_state(lab_page):
     page.wait_for_selector("text=/Python 3.* [|] Idle/", timeout=120_000)
     for words in ("Shift + Enter", "Workbench: Coffee", "coffee.png"):
         assert words in still.inner_text()
-    assert still.locator("img").evaluate_all("all => all.map(img => img.naturalWidth)") == [480, 480]
+    widths = still.locator("img").evaluate_all("all => all.map(img => img.naturalWidth)")
+    assert len(widths) >= 2 and set(widths) == {480}  # a third where an earlier test has left a comparison
     bench.eventually(lambda: not page.locator("text=model not found").is_visible())
     errors[:] = [error for error in errors if "model not found" not in error]  # JupyterLab notes it on the console
     page.click(".lm-MenuBar-itemLabel:text-is('Run')")

@@ -91,6 +91,7 @@ def latent(codec: nn.Module, image: Source | Picture, keep: Keep | None = None) 
         When its weights aren't float32, or not finite, or what it makes of the picture is not.
     """
     codec = check(codec)
+    check_finite(codec)
     picture = image if isinstance(image, Picture) else read(image)
     keep = keep or by_default(_positions(codec, picture))
     with guarded(codec):
@@ -115,7 +116,7 @@ def synthesis(codec: Codec, found: Latent, y_hat: Tensor, keep: Keep) -> Synthes
     known = found.pictures.get(key)
     if known is not None and not known.taps.lack(keep):
         return known
-    with guarded(codec), taps(keep) as shown:
+    with guarded(codec, deep=False), taps(keep) as shown:
         made = Synthesis(codec.synthesise(y_hat.to(device_of(codec)), found.geometry), shown)
     return found.pictures.setdefault(key, made) if known is None else made
 
@@ -128,7 +129,7 @@ def check(codec: nn.Module) -> Codec:
     TypeError
         When it is none of ours.
     ValueError
-        When its weights aren't float32, or not finite.
+        When its weights aren't float32.
     """
     model = unwrapped(codec)
     if not isinstance(model, Codec):
@@ -139,12 +140,22 @@ def check(codec: nn.Module) -> Codec:
     if found:
         names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
         raise ValueError(f"{model.name} has weights in {names}; its bits are counted in float32: call codec.float()")
-    with torch.no_grad():
-        if not all(bool(p.isfinite().all()) for p in model.parameters()):
-            raise ValueError(
-                f"{model.name} has weights that are not finite; its training has diverged, or they are damaged"
-            )
     return model
+
+
+@torch.no_grad()
+def check_finite(codec: Codec) -> None:
+    """Refuse weights that are not finite. It looks at all of them, which takes as long as a small entropy model.
+
+    Raises
+    ------
+    ValueError
+        When some are not.
+    """
+    if not all(bool(p.isfinite().all()) for p in codec.parameters()):
+        raise ValueError(
+            f"{codec.name} has weights that are not finite; its training has diverged, or they are damaged"
+        )
 
 
 def device_of(model: nn.Module) -> torch.device:

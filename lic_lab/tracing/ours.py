@@ -15,7 +15,7 @@ from lic_lab.entropy.model import SHOWN, Coded
 from lic_lab.image import to_uint8
 from lic_lab.layers.tap import record
 from lic_lab.tracing.guard import guarded
-from lic_lab.tracing.latents import Latent, check, device_of, latent, synthesis
+from lic_lab.tracing.latents import Latent, check, check_finite, device_of, latent, synthesis
 from lic_lab.tracing.result import FACTORIZED, Array, Stage, Trace, bits_of, parts_of
 from lic_lab.tracing.taps import Keep, Taps, array, by_default
 
@@ -42,9 +42,13 @@ def trace_codec(codec: Codec, found: Latent, reconstruct: bool, keep: Keep | Non
         else:
             taps["entropy"].take(keep, name, value, where)
 
-    with guarded(codec), record(recorder):
+    with guarded(codec, deep=False), record(recorder):
         start = time.perf_counter()
-        coded = codec.entropy(found.y.to(device_of(codec)), found.side.hyper.to(device_of(codec)))
+        try:
+            coded = codec.entropy(found.y.to(device_of(codec)), found.side.hyper.to(device_of(codec)))
+        except (IndexError, RuntimeError):
+            check_finite(codec)
+            raise
         seconds = {**found.seconds, "entropy": time.perf_counter() - start}
     order, z = codec.entropy.order, found.side.likelihoods
     factorized = "mu" not in maps

@@ -8,6 +8,7 @@ import torch
 from laws import lively, photograph
 from test_streams import check
 
+import lic_lab as lab
 from lic_lab.codecs import registry
 from lic_lab.codecs.codec import GRID, SKIPPED, adaptive
 from lic_lab.codecs.geometry import WHOLE
@@ -161,3 +162,13 @@ def test_products_are_the_published_ones() -> None:
     rows = {row["module"]: row["macs_per_pixel"] / 1e3 for row in complexity(registry.create("aict"), 256, 256)}
     assert sum(rows.values()) == pytest.approx(593.1, rel=2e-3)
     assert [round(rows[part], 1) for part in ("resize", "before", "after")] == [12.4, 0.7, 0.7]
+
+
+def test_a_trace_says_at_what_size_it_was_coded() -> None:
+    codec = lively("aict")
+    x = photograph("coffee", 48, 64)
+    assert lab.trace(codec.resized(0.5), x[0]).notes == ("coded at 0.500 of its size",)
+    assert lab.trace(codec.resized(1), x[0]).notes == ()
+    for to in (None, True, "half"):
+        with pytest.raises(ValueError, match="resize factor is"):
+            codec.resized(to)

@@ -22,7 +22,7 @@ from compressai.latent_codecs import (
     RasterScanLatentCodec,
 )
 from compressai.layers import CheckerboardMaskedConv2d, MaskedConv2d
-from compressai.models import CompressionModel, SimpleVAECompressionModel
+from compressai.models import CompressionModel, MeanScaleHyperprior, SimpleVAECompressionModel
 from compressai.registry import MODELS
 from skimage import data
 from torch import Tensor, nn
@@ -695,3 +695,26 @@ def test_an_order_that_has_no_name_shows_its_passes_while_they_are_few() -> None
     ):
         found = named(np.concatenate([np.broadcast_to(board + first, (2, 6, 10)) for first in steps]))
         assert (found.name, list(found.parts)) == (name, ["anchor", "nonanchor"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x * torch.nan, "not finite"),
+        (lambda x: torch.where(x > x.mean(), torch.inf, x), "not finite"),
+        (lambda x: 255 * x.abs().clamp(0.5, 1), "reaches"),
+        (lambda x: (255 * x.clamp(0, 1)).to(torch.uint8), "uint8"),
+        (lambda x: x.to(torch.complex64), "complex64"),
+        (lambda x: x[:, :, :8], "picture's size"),
+    ],
+)
+def test_an_x_hat_that_is_no_picture_is_said_and_has_no_psnr(change, words: str) -> None:
+    class Other(MeanScaleHyperprior):
+        def forward(self, x):
+            out = super().forward(x)
+            return {**out, "x_hat": change(out["x_hat"])}
+
+    torch.manual_seed(0)
+    found = lab.trace(Other(8, 12), np.full((40, 48, 3), 90, np.uint8))
+    assert found.x_hat is None and math.isnan(found.psnr)
+    assert any(words in note for note in found.notes)

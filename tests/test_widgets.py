@@ -757,6 +757,23 @@ def test_an_unusable_file_is_refused_in_words(bench, photo, tmp_path, way, name,
     assert_goes_on(bench, photo, before)
 
 
+def test_the_path_is_of_the_picture_that_is_shown(bench, photo):
+    """Emptied when another picture is chosen or uploaded, and what was wrong with it goes when it is emptied."""
+    bench.path.value = str(photo)
+    assert bench.run.trace.picture.name == photo.name
+    bench.photo.value = next(name for name in bench.photo.options if name != bench.photo.value)
+    assert bench.path.value == ""
+    bench.path.value = str(photo)  # so that it can be asked for again
+    assert bench.run.trace.picture.name == photo.name
+    bench.path.value = "/nowhere/at/all.png"
+    assert "there is no file" in words(bench.message.value)
+    bench.path.value = ""
+    assert words(bench.message.value) == ""
+    bench.path.value = "/nowhere/at/all.png"
+    upload(bench, "up.png", photo.read_bytes())
+    assert bench.path.value == ""
+
+
 def test_a_missing_file_is_named(bench, photo):
     before = state(bench)
     bench.path.value = "/nowhere/at/all.png"

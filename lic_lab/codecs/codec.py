@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar, Self, TypeVar
 
 import lic_lab.layers  # noqa: F401  # before CompressAI
@@ -520,7 +521,7 @@ class Codec(CompressionModel):
         if isinstance(to, str):
             if to not in ("predicted", "searched"):
                 raise ValueError(f"resize factor is {to!r}; give a number, predicted or searched")
-        elif not LEAST <= float(to) <= 1:
+        elif isinstance(to, bool) or not isinstance(to, Real | Tensor) or not LEAST <= float(to) <= 1:
             raise ValueError(f"resize factor is {to}; it must be {LEAST} to 1")
         other = copy.copy(self)
         other.scale = to if isinstance(to, str) else round(float(to) * WHOLE)

@@ -29,6 +29,7 @@ from lic_lab.tracing.result import FACTORIZED, Array, Trace, bits_of
 from lic_lab.tracing.taps import array
 
 MULTIPLE = 64  # pixels a side, for a model without `downsampling_factor`; CompressAI's hyperpriors need it
+LARGEST = 16.0  # of an x_hat that is a picture in [0, 1], however badly a model is trained
 MAPS = ("symbols", "mu", "sigma", "coded_mean", "coded_deviation")
 NOT_FOLLOWED = (
     "its likelihoods can't be followed to calls of CompressAI's entropy models, so of its structure only bits are known"
@@ -86,9 +87,7 @@ def trace_foreign(model: nn.Module, picture: Picture) -> Trace:
     geometry = _geometry(name, height, width, multiple, (h, w))
     y_hat, why = _input_of_g_s(seen, (M, h, w))
     reasons += why
-    x_hat = out.get("x_hat")
-    whole = isinstance(x_hat, Tensor) and x_hat.dim() == 4 and x_hat.shape[:2] == (1, 3)
-    whole = whole and x_hat.shape[2] >= height and x_hat.shape[3] >= width
+    x_hat, without = _reconstruction(out.get("x_hat"), height, width)
     return Trace(
         codec=name,
         quality=None,
@@ -96,7 +95,7 @@ def trace_foreign(model: nn.Module, picture: Picture) -> Trace:
         picture=picture,
         geometry=geometry,
         x=to_uint8(picture.x),
-        x_hat=to_uint8(x_hat[:, :, :height, :width].float()) if whole else None,
+        x_hat=None if x_hat is None else to_uint8(x_hat),
         symbols=maps["symbols"],
         y_hat=y_hat,
         mu=maps["mu"],
@@ -108,7 +107,7 @@ def trace_foreign(model: nn.Module, picture: Picture) -> Trace:
         order=order.name,
         parts=order.parts,
         seconds={"total": seconds[0]},
-        notes=tuple(_notes(model, seen, order, maps["symbols"], y_hat, whole, reasons)),
+        notes=tuple(_notes(model, seen, order, maps["symbols"], y_hat, without, reasons)),
         coded_mean=maps["coded_mean"],
         coded_deviation=maps["coded_deviation"],
         unknown="; ".join(reasons),
@@ -116,6 +115,22 @@ def trace_foreign(model: nn.Module, picture: Picture) -> Trace:
 
 
 # -- what the model returns --------------------------------------------------------------------------------------------
+
+
+def _reconstruction(x_hat: Any, height: int, width: int) -> tuple[Tensor | None, str]:
+    """The picture (1, 3, height, width) among what a model returned, or why there is none to be shown."""
+    if not isinstance(x_hat, Tensor) or x_hat.dim() != 4 or x_hat.shape[:2] != (1, 3):
+        return None, "it returned no x_hat of the picture's size"
+    x_hat = x_hat[:, :, :height, :width]
+    if x_hat.shape[2:] != (height, width):
+        return None, "it returned no x_hat of the picture's size"
+    if not x_hat.is_floating_point():
+        return None, f"its x_hat is {str(x_hat.dtype).removeprefix('torch.')}, not floats in [0, 1]"
+    if not bool(x_hat.isfinite().all()):
+        return None, "its x_hat is not finite"
+    if (most := float(x_hat.abs().max())) > LARGEST:
+        return None, f"its x_hat reaches {most:.3g}, where [0, 1] is a picture"
+    return x_hat.float(), ""
 
 
 def _likelihoods(name: str, out: Any) -> dict[str, Tensor]:
@@ -315,7 +330,7 @@ def _notes(
     order: Order,
     symbols: Array | None,
     y_hat: Array | None,
-    whole: bool,
+    without: str,
     reasons: list[str],
 ) -> list[str]:
     """What one has to know to read the trace."""
@@ -336,6 +351,6 @@ def _notes(
         notes.append(
             "a checkerboard's context ran, but which positions are its anchors can't be told: steps may be less"
         )
-    if not whole:
-        notes.append("it returned no x_hat of the picture's size, so there is no reconstruction")
+    if without:
+        notes.append(f"{without}, so there is no reconstruction")
     return notes

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lic_lab.codecs.codec import Codec
+from lic_lab.codecs.geometry import WHOLE
 from lic_lab.entropy.model import SHOWN, Coded
 from lic_lab.image import to_uint8
 from lic_lab.layers.tap import record
@@ -78,6 +79,7 @@ def trace_codec(codec: Codec, found: Latent, reconstruct: bool, keep: Keep | Non
         coded_mean=maps["coded.mean"],
         coded_deviation=maps["coded.deviation"],
         unknown=FACTORIZED if factorized else "",
+        notes=(f"coded at {found.geometry.scale / WHOLE:.3f} of its size",) if found.geometry.scale != WHOLE else (),
     )
     return _with_picture(codec, found, run, keep) if reconstruct else run
 

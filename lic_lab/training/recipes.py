@@ -204,8 +204,8 @@ class Run:
         if before and not self.start and not Path(self.checkpoint).exists():
             raise ValueError(
                 f"{self.stage} starts from what {before.name} has made, and there is no {before.name}.pt beside "
-                f"{self.checkpoint}: run `lic-lab train {self.codec} {before.name}` first, or give --start, for "
-                "example data/weights/shared-q3.safetensors"
+                f"{self.checkpoint}: run `lic-lab train {self.codec} {before.name} --lambda {self.lmbda:g}` first, or "
+                "give --start, for example data/weights/shared-q3.safetensors"
             )
         if self.settings.crop % Codec.stride:
             raise ValueError(f"crop is {self.settings.crop} pixels; it must be a multiple of {Codec.stride}")

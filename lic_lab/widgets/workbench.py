@@ -337,11 +337,16 @@ class Workbench(Page):
 
     def _on_photo(self, change: Any) -> None:
         if not self._quiet:
+            self.path.value = ""  # it is of another picture now
             self._analyse(None, desk())
 
     def _on_path(self, change: Any) -> None:
-        if self.path.value.strip() and not self._quiet:
+        if self._quiet:
+            return
+        if self.path.value.strip():
             self._open(Path(self.path.value.strip()), desk())
+        else:
+            self.say("")
 
     def _on_stop(self, button: Any) -> None:
         job, self._job = self._job, None
@@ -433,6 +438,8 @@ class Workbench(Page):
     def _open(self, source: Source, to: Desk | None, lasting: bool = True) -> None:
         """Open a picture; it joins the menu of photographs. A file that is `lasting` can be read again."""
         picture = None
+        if not lasting:
+            self.path.value = ""
         try:
             picture = read(source)
         except Exception as error:

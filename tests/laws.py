@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
+import numpy as np
 import skimage.data
 import torch
 from torch import Tensor
 
 from lic_lab.codecs import registry
-from lic_lab.codecs.codec import Codec
+from lic_lab.codecs.codec import Codec, CodedImage
 from lic_lab.codecs.shared import SharedLatent, combinations
 from lic_lab.entropy.model import EntropyModel
+from lic_lab.image import to_uint8
 from lic_lab.layers.swin import PatchMerging, WindowAttention
 from lic_lab.transforms.swin import Analysis
 
@@ -71,6 +75,28 @@ def lively(name: str, size: str = "small") -> Codec:
                     block.scale.weight.fill_(0.3)
     codec.update()
     return codec
+
+
+@contextmanager
+def number_of_threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def same_picture_from_any_threads(codec: Codec, x: Tensor) -> tuple[Tensor, CodedImage]:
+    """Coded by one thread, the stream and the bytes of the picture are two threads' too. Returns y_hat and the code."""
+    with number_of_threads(1):
+        coded = codec.encode(x)
+        picture = to_uint8(codec.picture(coded.y_hat, coded.geometry))
+    with number_of_threads(2):
+        assert codec.encode(x).strings == coded.strings
+        y_hat = codec.decode(coded.strings, coded.geometry)
+        assert np.array_equal(to_uint8(codec.picture(y_hat, coded.geometry)), picture)
+    return y_hat, coded
 
 
 def hyper_like(codec: Codec, height: int, width: int, seed: int = 0) -> Tensor:

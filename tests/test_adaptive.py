@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from laws import lively, photograph
+from laws import lively, photograph, same_picture_from_any_threads
 from test_streams import check
 
 import lic_lab as lab
@@ -13,7 +12,6 @@ from lic_lab.codecs import registry
 from lic_lab.codecs.codec import GRID, SKIPPED, adaptive
 from lic_lab.codecs.geometry import WHOLE
 from lic_lab.evaluation.complexity import complexity
-from lic_lab.image import to_uint8
 from lic_lab.layers.resample import resample
 
 
@@ -62,17 +60,7 @@ def test_at_its_own_size_aict_is_ict() -> None:
 
 def test_the_picture_is_the_same_from_one_thread_and_from_two() -> None:
     codec = lively("aict").resized(0.55)
-    x = photograph("chelsea", 64, 97)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        coded = codec.encode(x)
-        picture = to_uint8(codec.picture(coded.y_hat, coded.geometry))
-        torch.set_num_threads(2)
-        y_hat = codec.decode(coded.strings, coded.geometry)
-        assert np.array_equal(to_uint8(codec.picture(y_hat, coded.geometry)), picture)
-    finally:
-        torch.set_num_threads(threads)
+    y_hat, coded = same_picture_from_any_threads(codec, photograph("chelsea", 64, 97))
     with torch.no_grad():
         estimate = codec.synthesise(y_hat.float(), coded.geometry)
     assert float((estimate.clamp(0, 1) - codec.picture(y_hat, coded.geometry)).abs().max()) < 2 / 255

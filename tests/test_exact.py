@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from laws import CODED, lively, photograph
+from laws import CODED, lively, number_of_threads, photograph
 from torch import Tensor, nn
 
 from lic_lab.codecs import registry
@@ -114,16 +114,6 @@ def test_numbers_too_large_count_as_the_largest(name: str) -> None:
         larger = 10 * a, b
     with torch.no_grad(), exact():
         assert torch.equal(product(*larger), product(a, b))
-
-
-@contextmanager
-def number_of_threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_partial_sums_stay_within_53_bits() -> None:

@@ -10,7 +10,8 @@ from fractions import Fraction
 import pytest
 import torch
 import torch.nn.functional as F
-from test_exact import noise, number_of_threads, small_pieces
+from laws import number_of_threads
+from test_exact import noise, small_pieces
 from torch import Tensor, nn
 
 from lic_lab.layers import exact_forms

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import number_of_threads
 from torch import Tensor
 
 from lic_lab.layers import nearest
@@ -81,16 +82,6 @@ def blocks(queries: int, keys: int) -> Iterator[None]:
         patch.setattr(nearest, "QUERIES", queries)
         patch.setattr(nearest, "KEYS", keys)
         yield
-
-
-@contextmanager
-def number_of_threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @settings(max_examples=60)

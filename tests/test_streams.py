@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from elsewhere import Elsewhere, There, moved
-from laws import COMBINATIONS, hyper_like, latent_like, lively, name_of, photograph
+from laws import COMBINATIONS, hyper_like, latent_like, lively, name_of, photograph, same_picture_from_any_threads
 from torch import Tensor
 
 from lic_lab.codecs import registry, weights
@@ -77,17 +77,7 @@ def test_large_pictures(codec: str | dict[str, str], size: tuple[int, int]) -> N
     one = lively(codec) if isinstance(codec, str) else lively("shared").swap(**codec)
     x = photograph("retina", *size)
     check(one, x)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        coded = one.encode(x)
-        picture = to_uint8(one.picture(coded.y_hat, coded.geometry))
-        torch.set_num_threads(2)
-        assert one.encode(x).strings == coded.strings
-        y_hat = one.decode(coded.strings, coded.geometry)
-        assert np.array_equal(to_uint8(one.picture(y_hat, coded.geometry)), picture)
-    finally:
-        torch.set_num_threads(threads)
+    same_picture_from_any_threads(one, x)
 
 
 def test_only_what_lies_on_the_picture_is_coded() -> None:

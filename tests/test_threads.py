@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import torch
-from test_exact import number_of_threads
+from laws import number_of_threads
 
 from lic_lab.layers.threads import side_by_side
 

@@ -418,7 +418,9 @@ def test_every_combination_that_is_drawn_has_a_meaning_and_all_are_drawn():
 
 def test_a_stage_starts_from_the_one_before_or_says_what_it_needs(folder, tmp_path):
     options = {"lmbda": 0.01, "data": str(folder), "settings": Settings(2, crop=64)}
-    with pytest.raises(ValueError, match=r"no joint\.pt beside .*train shared joint --lambda 0.01` first, or give --start"):
+    with pytest.raises(
+        ValueError, match=r"no joint\.pt beside .*train shared joint --lambda 0.01` first, or give --start"
+    ):
         Run("shared", "finish", checkpoint=str(tmp_path / "finish.pt"), **options)
     assert recipes.start_of("shared", "finish", tmp_path) is recipes.start_of("shared", "joint", tmp_path) is None
     torch.save({"step": 1, "schedule": {"steps": 2}}, tmp_path / "joint.pt")

@@ -93,4 +93,5 @@ class SwinTCharm(Codec):
             value for key, value in state_dict.items() if key.startswith(f"{nets}.{last}.") and "weight" in key
         )
         reads = first.shape[1] if first.dim() == 4 else len(first)  # a convolution, or the norm of a Swin block
-        return {"slices": last + 1, "support": reads // S - 1 if reads // S - 1 < last else last + 1}
+        support = reads // S - 1  # beside the hyperprior's features
+        return {"slices": last + 1, "support": support if support < last else last + 1}
